@@ -1,0 +1,30 @@
+// One include for the glue of every op: LibTorch's stable ABI (torch >= 2.10) and what all ops need of it.
+#pragma once
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace cips3d {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline Tensor contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+inline std::optional<Tensor> contiguous(const std::optional<Tensor>& t) {
+  return t ? std::optional<Tensor>(contiguous(*t)) : std::nullopt;
+}
+
+// A gradient nobody asked for: the backward ops return it in that gradient's place.
+inline Tensor no_gradient(const Tensor& like) { return torch::stable::new_empty(like, {0}); }
+
+}  // namespace cips3d
