@@ -1,0 +1,1 @@
+"""The networks of CIPS-3D. Import from the submodules: `generator`, `discriminator`, `augment`, `official`."""

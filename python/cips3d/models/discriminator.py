@@ -1,0 +1,192 @@
+"""Main and auxiliary discriminators of CIPS-3D: StyleGAN2's residual discriminator without minibatch statistics.
+
+The main discriminator sees the images of the INR, the auxiliary one (fewer channels) sees the images of the NeRF's own
+colour head and so keeps the NeRF from collapsing into a mirror-symmetric shape (paper section 3.4). Architecture and
+constants follow the released configuration (exp/cips3d/models/discriminator.py of the public code), written afresh in
+plain torch so that it can be differentiated twice, as R1 needs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cips3d.models.augment import AugmentDraws, diff_augment
+
+SMALLEST_SIZE = 4  # side of the last feature map, where the image becomes one vector
+BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)  # binomial low-pass of StyleGAN2, applied before every stride-2 convolution
+LRELU_SLOPE = 0.2
+LRELU_GAIN = math.sqrt(2.0)  # keeps the second moment after a leaky ReLU near one
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Widths of both discriminators; entry k belongs to feature maps of side 4 * 2^k (the last to the largest image).
+
+    Defaults are the released model's (4 .. 1024 pixels). `aux_channels` may be empty: then there is no auxiliary part.
+    """
+
+    main_channels: tuple[int, ...] = (512, 512, 512, 512, 512, 256, 128, 64, 32)
+    aux_channels: tuple[int, ...] = (256, 256, 256, 256, 256, 256, 128, 64, 32)
+
+    @property
+    def max_size(self) -> int:
+        """Side of the largest image either part accepts, in pixels."""
+        return SMALLEST_SIZE * 2 ** (len(self.main_channels) - 1)
+
+
+class EqualConv2d(nn.Module):
+    """Convolution without bias whose weight is scaled by 1/sqrt(fan in) at run time (Karras et al. 2018, sec. 4.1)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.scale = 1.0 / math.sqrt(in_channels * kernel * kernel)
+        self.stride, self.padding = stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:  # [B,I,H,W] -> [B,O,H',W']
+        return F.conv2d(x, self.weight * self.scale, stride=self.stride, padding=self.padding)
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with bias, weight scaled by 1/sqrt(fan in) at run time."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.scale = 1.0 / math.sqrt(in_features)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B,I] -> [B,O]
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+class Blur(nn.Module):
+    """Depthwise low-pass with `BLUR_TAPS` in both directions; keeps the mean of its input away from the borders."""
+
+    kernel: Tensor
+
+    def __init__(self, padding: int, stride: int = 1) -> None:
+        super().__init__()
+        taps = torch.tensor(BLUR_TAPS)
+        kernel = torch.outer(taps, taps) / taps.sum() ** 2
+        self.register_buffer("kernel", kernel, persistent=False)
+        self.padding, self.stride = padding, stride
+
+    def forward(self, x: Tensor) -> Tensor:  # [B,C,H,W] -> [B,C,H',W']
+        channels = x.shape[1]
+        weight = self.kernel.to(x.dtype).expand(channels, 1, -1, -1)
+        return F.conv2d(x, weight, stride=self.stride, padding=self.padding, groups=channels)
+
+
+def fused_leaky_relu(x: Tensor, bias: Tensor) -> Tensor:
+    """sqrt(2) * leaky_relu(x + bias, 0.2) with the bias over axis 1 (StyleGAN2)."""
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    return F.leaky_relu(x + bias.to(x.dtype).view(shape), LRELU_SLOPE) * LRELU_GAIN
+
+
+class ConvLayer(nn.Module):
+    """Equalised convolution and fused leaky ReLU; `downsample` blurs first and halves the side."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, downsample: bool = False) -> None:
+        super().__init__()
+        if downsample:
+            # Padding 2 makes blur (4 taps) and stride-2 convolution (3 taps) together map side H to exactly H/2.
+            self.blur: nn.Module = Blur(padding=2)
+            self.conv = EqualConv2d(in_channels, out_channels, kernel, stride=2)
+        else:
+            self.blur = nn.Identity()
+            self.conv = EqualConv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fused_leaky_relu(self.conv(self.blur(x)), self.bias)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 layers beside a blurred 1x1 skip, halving the side: [B,I,H,W] -> [B,O,H/2,W/2].
+
+    `downsample_first` says which of the two layers halves: the first in the auxiliary, the second in the main part.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, downsample_first: bool) -> None:
+        super().__init__()
+        self.conv1 = ConvLayer(in_channels, in_channels, 3, downsample=downsample_first)
+        self.conv2 = ConvLayer(in_channels, out_channels, 3, downsample=not downsample_first)
+        # Striding the blur itself computes only the pixels that a stride-2 1x1 convolution would keep.
+        self.skip_blur = Blur(padding=1, stride=2)
+        self.skip = EqualConv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.conv2(self.conv1(x)) + self.skip(self.skip_blur(x))) / math.sqrt(2.0)
+
+
+class ImageDiscriminator(nn.Module):
+    """One discriminator for every power-of-two size from 4 to its largest; each size has its own input layer."""
+
+    def __init__(self, channels: tuple[int, ...], downsample_first: bool) -> None:
+        super().__init__()
+        sizes = [SMALLEST_SIZE * 2**k for k in range(len(channels))]
+        width = dict(zip(sizes, channels, strict=True))
+        self.from_rgb = nn.ModuleDict({str(s): ConvLayer(3, width[s], 1) for s in sizes})
+        self.blocks = nn.ModuleDict(
+            {str(s): ResidualBlock(width[s], width[s // 2], downsample_first) for s in sizes[1:]}
+        )
+        self.final_conv = ConvLayer(channels[0], channels[0], 3)
+        self.hidden = EqualLinear(channels[0] * SMALLEST_SIZE**2, channels[0])
+        self.output = EqualLinear(channels[0], 1)
+
+    def forward(self, images: Tensor, alpha: float = 1.0) -> Tensor:
+        """Logits [B,1] of images [B,3,S,S] in [-1,1]; alpha < 1 fades size S in over size S/2."""
+        size = images.shape[-1]
+        if images.ndim != 4 or images.shape[1:] != (3, size, size) or str(size) not in self.from_rgb:
+            raise ValueError(
+                f"discriminator: images must be [B,3,S,S] with S one of {', '.join(self.from_rgb)}, "
+                f"got {list(images.shape)}; choose such a resolution or configure more channels"
+            )
+        x = self.from_rgb[str(size)](images)
+        while size > SMALLEST_SIZE:
+            x = self.blocks[str(size)](x)
+            size //= 2
+            if alpha < 1.0 and size == images.shape[-1] // 2:
+                half = F.interpolate(images, scale_factor=0.5, mode="bilinear", align_corners=False)
+                x = alpha * x + (1.0 - alpha) * self.from_rgb[str(size)](half)
+        x = self.final_conv(x).flatten(1)
+        # The same formula as in the convolutions, with the bias already added by the linear layer.
+        x = F.leaky_relu(self.hidden(x), LRELU_SLOPE) * LRELU_GAIN
+        return self.output(x)
+
+
+class Discriminator(nn.Module):
+    """The main discriminator and, where configured, the auxiliary one (released: `Discriminator_MultiScale_Aux`)."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.main = ImageDiscriminator(config.main_channels, downsample_first=False)
+        self.aux = ImageDiscriminator(config.aux_channels, downsample_first=True) if config.aux_channels else None
+
+    def forward(
+        self, images: Tensor, alpha: float = 1.0, use_aux: bool = False, augment: AugmentDraws | None = None
+    ) -> Tensor:
+        """Logits [B,1] of images [B,3,S,S] in [-1,1].
+
+        With `use_aux` the first half of the batch goes to the main part and the second half to the auxiliary part.
+        `augment` holds one set of DiffAugment draws an image, applied before everything (so R1 sees the augmentation).
+        Raises ValueError for a size without layers, and for use_aux with an odd batch or without an auxiliary part.
+        """
+        if augment is not None:
+            images = diff_augment(images, augment)
+        if not use_aux:
+            return self.main(images, alpha)
+        if self.aux is None or len(images) % 2:
+            raise ValueError(
+                f"discriminator: use_aux needs aux_channels in the configuration (here {self.config.aux_channels}) "
+                f"and an even batch (here {len(images)}): main images first, then as many auxiliary ones"
+            )
+        main_images, aux_images = images.chunk(2)
+        return torch.cat([self.main(main_images, alpha), self.aux(aux_images, alpha)])

@@ -1,0 +1,127 @@
+"""The discriminators against numbers of the unmodified official code (tests/fixtures/official-cips3d/README.md)."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cips3d.models.augment import AugmentDraws
+from cips3d.models.discriminator import Discriminator, DiscriminatorConfig, EqualConv2d
+
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "official-cips3d" / "discriminator.npz"
+CONFIG = DiscriminatorConfig(main_channels=(8, 8, 8, 6), aux_channels=(6, 6, 6, 4))
+DRAWS = ("brightness", "saturation", "contrast", "tx", "ty", "cx", "cy")
+FLOAT64_TOLERANCE = 1e-6  # the stored values are float64 results rounded to float32
+FLOAT32_TOLERANCE = 1e-4  # suggested by the fixture's README
+R1_WEIGHT = 10.0
+
+RENAMES = [
+    (r"_disc\.", "."),
+    (r"conv_in\.", "from_rgb."),
+    (r"convs\.", "blocks."),
+    (r"skip\.equal_conv\.", "skip."),
+    (r"equal_conv\.", "conv."),
+    (r"flrelu\.", ""),
+    (r"space_linear", "hidden"),
+    (r"out_linear", "output"),
+]
+
+
+def our_name(official: str) -> str:
+    for pattern, replacement in RENAMES:
+        official = re.sub(pattern, replacement, official)
+    return official
+
+
+@pytest.fixture(scope="module")
+def fixture():
+    with np.load(FIXTURE, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def load(fixture, dtype):
+    layout = json.loads(bytes(fixture["layout_json"]))
+    flat = torch.from_numpy(fixture["weights"]).to(dtype)
+    pieces = flat.split([math.prod(shape) for _, shape in layout])
+    state = {our_name(k): v.view(s) for (k, s), v in zip(layout, pieces, strict=True) if "down_blur" not in k}
+    model = Discriminator(CONFIG).to(dtype)
+    model.load_state_dict(state, strict=True)
+    return model, [our_name(k) for k, _ in layout]
+
+
+def draws_of(fixture, dtype):
+    parts = {k: [torch.from_numpy(fixture[f"diffaug/{part}/{k}"]).to(dtype) for part in ("main", "aux")] for k in DRAWS}
+    return AugmentDraws(**{k: torch.cat(v) for k, v in parts.items()})
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("case", ["alpha1", "alpha04", "main_only", "diffaug"])
+def test_equals_official(fixture, case, dtype):
+    tolerance = FLOAT64_TOLERANCE if dtype == torch.float64 else FLOAT32_TOLERANCE
+    model, names = load(fixture, dtype)
+    settings = json.loads(bytes(fixture["meta_json"]))["cases"][case]
+    augment = draws_of(fixture, dtype) if case == "diffaug" else None
+
+    def expect(actual, key):
+        wanted = torch.from_numpy(fixture[f"{case}/{key}"]).to(dtype)
+        torch.testing.assert_close(actual.reshape(wanted.shape), wanted, rtol=tolerance, atol=tolerance)
+
+    x = torch.from_numpy(fixture[f"{case}/x"]).to(dtype).requires_grad_()
+    out = model(x, alpha=settings["alpha"], use_aux=settings["aux"], augment=augment)
+    (grad_x,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+    r1 = grad_x.square().sum(dim=(1, 2, 3)).unsqueeze(1)
+    loss = (F.softplus(-out) + 0.5 * R1_WEIGHT * r1).mean()
+    loss.backward()
+    for actual, key in ((out, "out"), (grad_x, "grad_x"), (r1, "r1"), (loss, "loss")):
+        expect(actual, key)
+
+    parameters = dict(model.named_parameters())
+    wanted_norms = fixture[f"{case}/grad_norm"]
+    used = {name for name, norm in zip(names, wanted_norms, strict=True) if not math.isnan(norm)}
+    assert used == {name for name, p in parameters.items() if p.grad is not None}
+    for name, norm in zip(names, wanted_norms, strict=True):
+        if name in used:
+            actual = parameters[name].grad.double().norm().item()
+            assert actual == pytest.approx(float(norm), rel=10 * tolerance, abs=tolerance), name
+
+
+def test_released_size():
+    """Parameter counts of the released state dict (without its blur buffers)."""
+    model = Discriminator(DiscriminatorConfig())
+    assert model.config.max_size == 1024
+    assert sum(p.numel() for p in model.main.parameters()) == 29_019_937
+    assert sum(p.numel() for p in model.aux.parameters()) == 8_498_977
+
+
+def test_main_and_aux_get_their_halves():
+    model = Discriminator(CONFIG)
+    x = torch.randn(6, 3, 16, 16)
+    both = model(x, use_aux=True)
+    torch.testing.assert_close(both, torch.cat([model.main(x[:3]), model.aux(x[3:])]))
+
+
+def test_alpha_fades_between_two_resolutions():
+    model = Discriminator(CONFIG).double()
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    half = F.interpolate(x, scale_factor=0.5, mode="bilinear")
+    torch.testing.assert_close(model(x, alpha=0.0), model(half, alpha=1.0))
+    assert not torch.allclose(model(x, alpha=0.5), model(x, alpha=1.0))
+
+
+def test_equalised_weights_keep_unit_variance():
+    torch.manual_seed(0)
+    y = EqualConv2d(64, 64, 3, padding=1)(torch.randn(4, 64, 16, 16))[:, :, 1:-1, 1:-1]
+    assert y.std().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_errors_name_the_way_out():
+    model = Discriminator(DiscriminatorConfig(main_channels=(4, 4), aux_channels=()))
+    with pytest.raises(ValueError, match=r"S one of 4, 8, got \[2, 3, 12, 12\]"):
+        model(torch.zeros(2, 3, 12, 12))
+    with pytest.raises(ValueError, match="use_aux needs aux_channels"):
+        model(torch.zeros(2, 3, 8, 8), use_aux=True)
