@@ -1,0 +1,51 @@
+"""FiLM-modulated sine layer: sin(g * (x W^T + bias) + h), with g, h per sample and channel.
+
+Source: pi-GAN (arXiv 2012.00926) `FiLMLayer`, CIPS-3D (arXiv 2110.09788) `FiLMLayer` (g = 15 gamma + 30), StyleSDF
+`FiLMSiren` (h = 0.25 beta). Axes: B batch, N points, I in, O out.
+"""
+
+import torch
+from torch import Tensor
+
+from ._precision import widen
+
+
+def film_sine(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    gamma_scale: float = 1.0,
+    gamma_offset: float = 0.0,
+    beta_scale: float = 1.0,
+) -> Tensor:
+    """y = sin(g * (x W^T + bias) + h).
+
+    g = gamma_scale * gamma + gamma_offset, or 1 without gamma; h = beta_scale * beta, or 0 without beta.
+    x [B,N,I], weight [O,I], bias [O], gamma and beta [B,O] -> y [B,N,O] in the dtype of x. Phases are in rad.
+    """
+    frequency, phase = _film(widen(gamma), widen(beta), gamma_scale, gamma_offset, beta_scale)
+    return torch.sin(_phase_argument(_linear(x, weight, bias), frequency, phase)).to(x.dtype)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W^T + bias [B,N,O] in the computing type."""
+    linear = widen(x) @ widen(weight).T
+    return linear if bias is None else linear + widen(bias)
+
+
+def _film(
+    gamma: Tensor | None, beta: Tensor | None, gamma_scale: float, gamma_offset: float, beta_scale: float
+) -> tuple[Tensor | None, Tensor | None]:
+    """Frequency g and phase h, [B,1,O] each, None where absent."""
+    frequency = None if gamma is None else (gamma_scale * gamma + gamma_offset).unsqueeze(1)
+    phase = None if beta is None else (beta_scale * beta).unsqueeze(1)
+    return frequency, phase
+
+
+def _phase_argument(linear: Tensor, frequency: Tensor | None, phase: Tensor | None) -> Tensor:
+    """The sine's argument g * linear + h."""
+    argument = linear if frequency is None else frequency * linear
+    return argument if phase is None else argument + phase

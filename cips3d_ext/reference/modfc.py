@@ -1,0 +1,85 @@
+"""Modulated fully connected layer (ModFC): a linear map whose weights are scaled by a style and normalised per sample.
+
+Source: CIPS-3D (arXiv 2110.09788) `SinStyleMod`, and the 1x1 modulated convolutions of StyleGAN2, EG3D, VolumeGAN,
+StyleNeRF, CIPS and EpiGRAF. Axes: B batch, N points, I in, O out.
+"""
+
+import torch
+from torch import Tensor
+
+from ._precision import widen
+
+
+def modfc(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor | None = None,
+    noise: Tensor | None = None,
+    *,
+    scale: float = 1.0,
+    style_offset: float = 0.0,
+    demodulate: bool = True,
+    eps: float = 1e-8,
+    activation: str = "linear",
+    alpha: float = 0.2,
+    gain: float = 1.0,
+    clamp: float | None = None,
+) -> Tensor:
+    """y = clamp(gain * act(d * (x W'^T) + noise + bias)), W' = scale * W * (style + style_offset).
+
+    d = rsqrt(sum_I W'^2 + eps) per sample and output channel, or 1 without demodulation.
+    x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to [B,N,O] -> y [B,N,O] in the dtype of x.
+    `activation` is linear, relu, lrelu (slope `alpha`) or sin; `clamp` limits |y|.
+    """
+    modulation = widen(style) + style_offset
+    form = _scaled_form if prefer_scaled_form(x.shape[1], *reversed(weight.shape)) else _per_sample_form
+    y = form(widen(x), scale * widen(weight), modulation, demodulate, eps)
+    for term in (noise, bias):
+        y = y if term is None else y + widen(term)
+    y = gain * _activate(y, activation, alpha)
+    y = y if clamp is None else y.clamp(-clamp, clamp)
+    return y.to(x.dtype)
+
+
+def prefer_scaled_form(rows: int, in_features: int, out_features: int) -> bool:
+    """Whether scaling inputs and outputs moves less memory than a weight matrix per sample; `rows` (N) are one sample's.
+
+    The product itself costs the same in both forms. Beside it the scaled form reads and writes x and y once more, 2 N (I + O)
+    numbers, and reads the shared weights once for d, O I. Per-sample weights are written, read for their squares' sums,
+    read and written to be normalised, and read by the product; with the read of the shared ones that is 6 O I.
+    """
+    scaled = 2 * rows * (in_features + out_features) + out_features * in_features
+    per_sample = 6 * out_features * in_features
+    return scaled <= per_sample
+
+
+def _scaled_form(x: Tensor, weight: Tensor, modulation: Tensor, demodulate: bool, eps: float) -> Tensor:
+    """d * ((x * modulation) W^T): one weight matrix for the whole batch."""
+    y = (x * modulation.unsqueeze(1)) @ weight.T
+    return y * _demodulation(weight, modulation, eps).unsqueeze(1) if demodulate else y
+
+
+def _per_sample_form(x: Tensor, weight: Tensor, modulation: Tensor, demodulate: bool, eps: float) -> Tensor:
+    """x (d * W * modulation)^T: one weight matrix for each sample, [B,O,I]."""
+    weights = weight * modulation.unsqueeze(1)
+    if demodulate:
+        weights = weights * torch.rsqrt(weights.square().sum(-1, keepdim=True) + eps)
+    return x @ weights.mT
+
+
+def _demodulation(weight: Tensor, modulation: Tensor, eps: float) -> Tensor:
+    """d [B,O] = rsqrt(sum_I (W * modulation)^2 + eps)."""
+    return torch.rsqrt(modulation.square() @ weight.square().T + eps)
+
+
+def _activate(v: Tensor, activation: str, alpha: float) -> Tensor:
+    if activation == "linear":
+        return v
+    if activation == "relu":
+        return torch.relu(v)
+    if activation == "lrelu":
+        return torch.where(v > 0, v, alpha * v)
+    if activation == "sin":
+        return torch.sin(v)
+    raise ValueError(f"modfc: activation must be linear, relu, lrelu or sin, got {activation!r}")
