@@ -18,10 +18,11 @@ namespace cips3d {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-inline Tensor contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+// Not named contiguous: argument-dependent lookup would find torch::stable's as well.
+inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
-inline std::optional<Tensor> contiguous(const std::optional<Tensor>& t) {
-  return t ? std::optional<Tensor>(contiguous(*t)) : std::nullopt;
+inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& t) {
+  return t ? std::optional<Tensor>(as_contiguous(*t)) : std::nullopt;
 }
 
 // A gradient nobody asked for: the backward ops return it in that gradient's place.
