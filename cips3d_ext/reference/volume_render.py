@@ -1,7 +1,8 @@
 """Volume rendering: features, depth and weights of a ray from densities along it (emission-absorption, Max 1995; NeRF).
 
 Source: the integrators of pi-GAN, CIPS-3D, EG3D, VolumeGAN, StyleNeRF, GIRAFFE, StyleSDF and EpiGRAF, which differ in
-options only. Axes: B batch, R rays, S samples, C features; n intervals: S with the left rule, S - 1 with the midpoint rule.
+options only. Axes: B batch, R rays, S samples, C features; n intervals: S with the left rule, S - 1 with the midpoint
+rule.
 
     u_i = density_i + noise_i + shift    sigma_i = activation(u_i)    x_i = sigma_i delta_i    (optical thickness)
     alpha_i = 1 - exp(-x_i)    T_i = prod_{j<i} (exp(-x_j) + trans_eps)    w_i = alpha_i T_i
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from ._precision import widen
 
-# A last interval at least this long stands for infinity: alpha_last is a step in the density, its gradient defined as 0.
+# A last interval at least this long stands for infinity: alpha_last is a step in the density, its gradient defined as
+# 0.
 INFINITE_DELTA = 1e9
 
 
@@ -56,8 +58,10 @@ def volume_render(
     white_channels  white behind the first k channels (-1: all): + 1 - accumulation; the affine map comes after it
     depth_mode      sum: sum(w z); expected: sum(w z) / sum(w), +inf where sum(w) = 0
 
-    transmittance is T before the last interval; accumulation is sum(w) before last_back, which depth, weights and feature
-    include. Where the appended interval is last_delta >= 1e9, its sigma is a constant to gradients: alpha is then a step.
+    transmittance is T before the last interval; accumulation is sum(w) before last_back, which depth, weights and
+    feature
+    include. Where the appended interval is last_delta >= 1e9, its sigma is a constant to gradients: alpha is then a
+    step.
     """
     mean = _neighbour_mean if rule == "midpoint" else _identity
     argument = mean(widen(density) if noise is None else widen(density) + widen(noise)) + shift

@@ -1,0 +1,33 @@
+"""Fused kernels for 3D-aware GANs: ModFC, FiLM-sine layers and volume rendering, on CPU and CUDA, with second
+derivatives.
+
+    import cips3d_ext
+    y = cips3d_ext.modfc(x, weight, style, activation="lrelu")     # x [B,N,I], weight [O,I], style [B,I] -> [B,N,O]
+    print(cips3d_ext.status())                                     # what was built and which kernels each op takes
+
+The ops live in `ops/` (one file each), their definitions in plain PyTorch in `reference/`, nn.Modules in `layers/`.
+"""
+
+from ._native import native as _native
+from ._status import OpStatus, Status, status
+from .ops import VolumeRenderOutput, film_sine, merge_samples, modfc, sample_pdf, volume_render
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "OpStatus",
+    "Status",
+    "VolumeRenderOutput",
+    "build_info",
+    "film_sine",
+    "merge_samples",
+    "modfc",
+    "sample_pdf",
+    "status",
+    "volume_render",
+]
+
+
+def build_info() -> dict[str, object] | None:
+    """What the compiled libraries contain (compilers, CUDA architectures, SIMD levels), or None without them."""
+    return None if _native.build is None else dict(_native.build)

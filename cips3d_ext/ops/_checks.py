@@ -1,0 +1,83 @@
+"""Argument checks and autocast, shared by the public functions and the fakes. Every message names op, argument, what
+was wanted
+and what was seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._registry import DTYPES
+
+
+def check_shape(op: str, argument: str, tensor: Tensor, axes: str, *sizes: int | None) -> None:
+    """Raises ValueError unless tensor's shape is `sizes` (None: any size). axes is the text for the message, e.g.
+    "[B,N,I]"."""
+    if tensor.dim() != len(sizes) or any(
+        want is not None and have != want for have, want in zip(tensor.shape, sizes, strict=True)
+    ):
+        wanted = ", ".join("any" if size is None else str(size) for size in sizes)
+        raise ValueError(f"{op}: {argument} must be {axes} = [{wanted}], got {list(tensor.shape)}")
+
+
+def check_choice(op: str, argument: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{op}: {argument} must be one of {choices}, got {value!r}")
+
+
+def check_tensors(op: str, **tensors: Tensor | None) -> None:
+    """Raises TypeError unless all given arguments are dense floating-point tensors, ValueError unless on one device."""
+    first_name, first = next(iter(tensors.items()))
+    for name, tensor in tensors.items():
+        if tensor is None and name != first_name:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {name} must be a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.dtype not in DTYPES:
+            raise TypeError(f"{op}: {name} must be float64, float32, bfloat16 or float16, got {tensor.dtype}")
+        if tensor.layout != torch.strided:
+            raise TypeError(f"{op}: {name} must be a dense tensor, got layout {tensor.layout}; use {name}.to_dense()")
+        if isinstance(first, Tensor) and tensor.device != first.device:
+            raise ValueError(f"{op}: {name} is on {tensor.device} but {first_name} is on {first.device}")
+
+
+def check_one_dtype(op: str, **tensors: Tensor | None) -> None:
+    """Raises TypeError unless all given tensors have the dtype of the first."""
+    (first_name, first), *others = [(name, t) for name, t in tensors.items() if t is not None]
+    for name, tensor in others:
+        if tensor.dtype != first.dtype:
+            raise TypeError(
+                f"{op}: {name} is {tensor.dtype} but {first_name} is {first.dtype}; "
+                f"give all tensors one dtype, e.g. {name}.to({first_name}.dtype), or use torch.autocast"
+            )
+
+
+def _autocast_on(tensor: Tensor) -> bool:
+    device = tensor.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def autocast_to_active(*tensors: Any) -> tuple[Any, ...]:
+    """Under autocast, every tensor in the active dtype (float64 stays), as a matrix product would take it.
+
+    The cast is explicit, not torch.library.register_autocast: that one is ignored by torch.compile before torch
+    2.13."""
+    if not any(t is not None and _autocast_on(t) for t in tensors):
+        return tensors
+    active = {
+        t.device.type: torch.get_autocast_dtype(t.device.type) for t in tensors if t is not None and _autocast_on(t)
+    }
+    return tuple(
+        t if t is None or t.dtype == torch.float64 or not t.is_floating_point() else t.to(active[t.device.type])
+        for t in tensors
+    )
+
+
+def autocast_to_float32(*tensors: Any) -> tuple[Any, ...]:
+    """Under autocast, every half-precision tensor in float32: for ops whose constants do not fit 16 bits."""
+    return tuple(
+        t if t is None or not _autocast_on(t) or t.dtype not in (torch.float16, torch.bfloat16) else t.float()
+        for t in tensors
+    )

@@ -1,0 +1,96 @@
+"""FiLM-sine layer: a linear map, a per-sample frequency and phase, a sine (pi-GAN, arXiv 2012.00926, eq. 3; CIPS-3D's
+SIREN).
+
+    y = sin(g * (x W^T + bias) + h),   g = gamma_scale * gamma + gamma_offset (1 without gamma),   h = beta_scale *
+    beta (0 without)
+
+x [B,*,I], weight [O,I], bias [O], gamma and beta [B,O]. Gradients: all five tensors; first and second order. Under
+autocast it
+runs in the active dtype; float16 and bfloat16 compute in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from .. import reference
+from ._checks import autocast_to_active, check_one_dtype, check_shape, check_tensors
+from ._registry import OpSpec, call, register
+
+_ARGUMENTS = (
+    "Tensor x, Tensor weight, Tensor? bias, Tensor? gamma, Tensor? beta, "
+    "float gamma_scale, float gamma_offset, float beta_scale"
+)
+SCHEMA = f"film_sine({_ARGUMENTS}) -> Tensor"
+SCHEMA_BACKWARD = (
+    f"film_sine_backward(Tensor grad_y, {_ARGUMENTS}, int grad_mask) -> "
+    "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias, Tensor grad_gamma, Tensor grad_beta)"
+)
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None) -> None:
+    if x.dim() < 2:
+        raise ValueError(f"film_sine: x must be [B,*,I] with at least two axes, got {list(x.shape)}")
+    check_shape("film_sine", "weight", weight, "[O,I]", None, x.shape[-1])
+    if bias is not None:
+        check_shape("film_sine", "bias", bias, "[O]", weight.shape[0])
+    for name, film in (("gamma", gamma), ("beta", beta)):
+        if film is not None:
+            check_shape("film_sine", name, film, "[B,O]", x.shape[0], weight.shape[0])
+
+
+def _fake(
+    x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, *options: Any
+) -> Tensor:
+    check_shape("film_sine", "x", x, "[B,N,I]", None, None, None)
+    _check(x, weight, bias, gamma, beta)
+    return x.new_empty((x.shape[0], x.shape[1], weight.shape[0]))
+
+
+register(
+    OpSpec(
+        name="film_sine",
+        schema=SCHEMA,
+        backward_schema=SCHEMA_BACKWARD,
+        reference=reference.film_sine,
+        reference_backward=lambda *args, **options: reference.film_sine_backward(*args, **options),
+        fake=_fake,
+        grad_of=((0,), (1,), (2,), (3,), (4,)),
+    )
+)
+
+
+def film_sine(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    gamma_scale: float = 1.0,
+    gamma_offset: float = 0.0,
+    beta_scale: float = 1.0,
+    impl: str = "auto",
+) -> Tensor:
+    """FiLM-sine layer: sin(g * (x W^T + bias) + h), g = gamma_scale * gamma + gamma_offset, h = beta_scale * beta.
+
+    Args:
+        x: [B,*,I], any number of point axes, also none.
+        weight: [O,I]. bias: [O] or None.
+        gamma: frequency of each sample and channel, [B,O], or None for g = 1. CIPS-3D: gamma_scale 15, gamma_offset 30.
+        beta: phase (rad) of each sample and channel, [B,O], or None for h = 0.
+        impl: "auto" (native kernel if there is one), "fused" (native or RuntimeError), "reference".
+
+    Returns: [B,*,O] in x's dtype (the active dtype under autocast), contiguous.
+    Raises: ValueError for wrong shapes, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
+    """
+    check_tensors("film_sine", x=x, weight=weight, bias=bias, gamma=gamma, beta=beta)
+    x, weight, bias, gamma, beta = autocast_to_active(x, weight, bias, gamma, beta)
+    check_one_dtype("film_sine", x=x, weight=weight, bias=bias, gamma=gamma, beta=beta)
+    _check(x, weight, bias, gamma, beta)
+    points = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+    y = call("film_sine", impl, (points, weight, bias, gamma, beta), (gamma_scale, gamma_offset, beta_scale))
+    return y.reshape(*x.shape[:-1], weight.shape[0])
