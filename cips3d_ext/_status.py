@@ -52,7 +52,7 @@ class Status:
         lines.append(f"GPU        {'available' if self.cuda_available else 'none that torch can use'}")
         for op, devices in self.ops.items():
             for device, entry in devices.items():
-known = self.problems.get(device)
+                known = self.problems.get(device)
                 reasons = ["see above" if reason == known else reason for reason in entry.reasons]
                 why = f"  ({'; '.join(reasons)})" if reasons else ""
                 lines.append(f"{op:<14} {device:<5} {entry.implementation:<10} {entry.kernel}{why}")
