@@ -75,7 +75,8 @@ def test_override_mistakes(assignment, message):
 
 
 def test_yaml_details(tmp_path):
-    assert repr(parse_yaml("a: 1e-3\nb: 12\nc: 1.5", "t")) == "{'a': 0.001, 'b': 12, 'c': 1.5}"
+    assert repr(parse_yaml("{a: 1e-3, b: 12, c: 1.5}", "t")) == "{'a': 0.001, 'b': 12, 'c': 1.5}"
+    assert parse_yaml("[off, true, null]", "t") == ["off", True, None]
     with pytest.raises(ConfigError, match="t: line 1: key 'a' is given twice"):
         parse_yaml("a: 1\na: 2", "t")
     with pytest.raises(ConfigError, match="cannot read .*absent.yaml"):
