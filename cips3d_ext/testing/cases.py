@@ -1,0 +1,174 @@
+"""Sample calls of every op: small, awkward sizes and every option at least once. One table serves all contract
+tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import cips3d_ext
+
+# Kept away from kinks (relu at 0, ties of depths), so that finite differences and roundings see one branch.
+KINK_MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of a public op. make(generator) gives the float64 tensors by argument name; `differentiable` names
+    those with a
+    gradient; options are the remaining keywords."""
+
+    op: str
+    id: str
+    make: Callable[[torch.Generator], dict[str, Tensor]]
+    differentiable: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def tensors(
+        self, dtype: torch.dtype, device: str | torch.device = "cpu", requires_grad: bool = False, seed: int = 0
+    ) -> dict[str, Tensor]:
+        made = self.make(torch.Generator().manual_seed(seed))
+        tensors = {name: t.to(device=device, dtype=dtype) for name, t in made.items()}
+        for name in self.differentiable:
+            tensors[name].requires_grad_(requires_grad)
+        return tensors
+
+    def run(self, tensors: dict[str, Tensor], impl: str = "auto") -> tuple[Tensor, ...]:
+        """The op's outputs as a flat tuple, without None."""
+        if self.op == "merge_samples":
+            names = ("feature_a", "feature_b"), ("density_a", "density_b")
+            pairs = [(tensors[a], tensors[b]) for a, b in names if a in tensors]
+            return cips3d_ext.merge_samples(tensors["z_a"], tensors["z_b"], *pairs, impl=impl)
+        call = dict(tensors)
+        if self.op == "volume_render":
+            call.setdefault("features", None)  # type: ignore[arg-type]
+        outputs = getattr(cips3d_ext, self.op)(**call, **self.options, impl=impl)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output for output in outputs if output is not None)
+
+
+def _away_from_zero(values: Tensor) -> Tensor:
+    return values + KINK_MARGIN * torch.sign(values)
+
+
+def _modfc(B: int, N: int, I: int, O: int, *, bias: bool = False, noise: tuple[int, ...] | None = None) -> Any:
+    def make(generator: torch.Generator) -> dict[str, Tensor]:
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        tensors = {"x": normal(B, N, I), "weight": normal(O, I) / max(I, 1) ** 0.5, "style": normal(B, I) + 1}
+        if bias:
+            tensors["bias"] = normal(O)
+        if noise is not None:
+            tensors["noise"] = 0.3 * normal(*noise)
+        return tensors
+
+    names = ("x", "weight", "style") + ("bias",) * bias + ("noise",) * (noise is not None)
+    return make, names
+
+
+def _film(shape: tuple[int, ...], O: int, *, bias: bool = True, film: bool = True) -> Any:
+    def make(generator: torch.Generator) -> dict[str, Tensor]:
+        def normal(*sizes: int) -> Tensor:
+            return torch.randn(*sizes, generator=generator, dtype=torch.float64)
+
+        tensors = {"x": normal(*shape), "weight": normal(O, shape[-1]) / max(shape[-1], 1) ** 0.5}
+        if bias:
+            tensors["bias"] = 0.1 * normal(O)
+        if film:
+            tensors |= {"gamma": 0.1 * normal(shape[0], O), "beta": normal(shape[0], O)}
+        return tensors
+
+    return make, ("x", "weight") + ("bias",) * bias + ("gamma", "beta") * film
+
+
+def _rays(B: int, R: int, S: int, C: int | None, *, extra: tuple[str, ...] = ()) -> Any:
+    def make(generator: torch.Generator) -> dict[str, Tensor]:
+        def normal(*sizes: int) -> Tensor:
+            return torch.randn(*sizes, generator=generator, dtype=torch.float64)
+
+        steps = 0.2 + torch.rand(B, R, S, generator=generator, dtype=torch.float64)
+        tensors = {"density": _away_from_zero(normal(B, R, S)), "depths": steps.cumsum(-1)}
+        if C is not None:
+            tensors["features"] = normal(B, R, S, C)
+        if "noise" in extra:
+            tensors["noise"] = 0.05 * torch.tanh(normal(B, R, S))  # smaller than KINK_MARGIN
+        if "beta" in extra:
+            tensors["beta"] = torch.full((1,), 0.7, dtype=torch.float64)
+        if "ray_norm" in extra:
+            tensors["ray_norm"] = 1 + torch.rand(B, R, generator=generator, dtype=torch.float64)
+        return tensors
+
+    return make, ("density", "depths") + ("features",) * (C is not None) + extra
+
+
+def _pdf(shape: tuple[int, ...], bins: int, weights: int, n: int) -> Any:
+    def make(generator: torch.Generator) -> dict[str, Tensor]:
+        def uniform(size: int) -> Tensor:
+            return torch.rand(*shape, size, generator=generator, dtype=torch.float64)
+
+        return {"bins": (0.1 + uniform(bins)).cumsum(-1), "weights": uniform(weights), "u": uniform(n)}
+
+    return make, ()
+
+
+def _merge(shape: tuple[int, ...], a: int, b: int, C: int | None) -> Any:
+    def make(generator: torch.Generator) -> dict[str, Tensor]:
+        def normal(*sizes: int) -> Tensor:
+            return torch.randn(*shape, *sizes, generator=generator, dtype=torch.float64)
+
+        # a permutation of distinct depths, exact in every dtype
+        depths = torch.rand(*shape, a + b, generator=generator).argsort(-1).double() / 8
+        tensors = {"z_a": depths[..., :a], "z_b": depths[..., a:], "density_a": normal(a), "density_b": normal(b)}
+        if C is not None:
+            tensors |= {"feature_a": normal(a, C), "feature_b": normal(b, C)}
+        return tensors
+
+    names = ("z_a", "z_b", "density_a", "density_b") + ("feature_a", "feature_b") * (C is not None)
+    return make, names
+
+
+def _case(op: str, id: str, made: Any, **options: Any) -> Case:
+    return Case(op, id, made[0], made[1], options)
+
+
+CASES = (
+    _case("modfc", "plain", _modfc(2, 5, 7, 3)),
+    _case("modfc", "cips3d", _modfc(2, 9, 35, 37), style_offset=1.0, activation="lrelu"),
+    _case("modfc", "one_row", _modfc(5, 1, 33, 17, bias=True), activation="lrelu", gain=2**0.5),
+    _case("modfc", "to_rgb", _modfc(2, 6, 19, 3, bias=True), demodulate=False, scale=0.2, clamp=1.5),
+    _case("modfc", "noise", _modfc(2, 6, 8, 5, bias=True, noise=(2, 6, 1)), activation="relu", gain=1.3, clamp=2.0),
+    _case("modfc", "shared_noise", _modfc(3, 4, 5, 6, noise=(4, 6)), activation="sin", scale=0.7, eps=1e-3),
+    _case("modfc", "many_rows", _modfc(2, 131, 20, 24, bias=True), style_offset=1.0, activation="lrelu", alpha=0.1),
+    _case("film_sine", "plain", _film((2, 5, 4), 6, film=False, bias=False)),
+    _case("film_sine", "siren", _film((2, 3, 4, 35), 37), gamma_scale=15.0, gamma_offset=30.0, beta_scale=0.25),
+    _case("film_sine", "positions", _film((2, 11, 3), 16), gamma_scale=15.0, gamma_offset=30.0),
+    _case("film_sine", "no_points", _film((4, 95), 33, film=False)),
+    _case("film_sine", "wide", _film((1, 50, 259), 19)),
+    _case("volume_render", "cips3d", _rays(2, 3, 8, 32)),
+    _case("volume_render", "finite_last", _rays(1, 2, 5, 3, extra=("noise",)), last_delta=0.7),
+    _case("volume_render", "last_back", _rays(2, 2, 6, 5), last_delta=0.1, last_back=True, white_back=2),
+    _case("volume_render", "eg3d", _rays(1, 4, 7, 35), rule="midpoint", activation="softplus", shift=-1.0, white_back=True,
+          depth="expected", feature_scale=2.0, feature_shift=-1.0),
+    _case("volume_render", "stylesdf", _rays(1, 3, 6, 37, extra=("beta", "ray_norm")), activation="sdf", last_delta=0.3,
+          last_back=True),
+    _case("volume_render", "stylenerf", _rays(1, 3, 5, 4, extra=("ray_norm",)), norm_last=False, last_alpha=1.0),
+    _case("volume_render", "volumegan", _rays(2, 2, 4, 6), activation="softplus", far=9.0),
+    _case("volume_render", "no_dist", _rays(2, 2, 4, 6), unit_delta=True, activation="none"),
+    _case("volume_render", "one_sample", _rays(1, 1, 1, 1), last_delta=0.5),
+    _case("volume_render", "weights_alone", _rays(1, 2, 33, None), last_delta=0.1),
+    _case("volume_render", "many_samples", _rays(1, 2, 70, 2), last_delta=0.1),
+    _case("sample_pdf", "hierarchical", _pdf((3, 4), 11, 10, 12), n=12),
+    _case("sample_pdf", "eg3d", _pdf((5,), 7, 5, 9), n=9, right=True),
+    _case("sample_pdf", "one_weight", _pdf((2,), 2, 1, 3), n=3, eps=1e-3),
+    _case("merge_samples", "plain", _merge((2, 3), 4, 5, 7)),
+    _case("merge_samples", "depths_and_densities", _merge((3,), 6, 1, None)),
+)  # fmt: skip
+
+
+def cases_of(op: str) -> list[Case]:
+    return [case for case in CASES if case.op == op]

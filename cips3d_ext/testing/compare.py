@@ -1,0 +1,51 @@
+"""Comparisons with tolerances that belong to a dtype and say why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest error of any entry, relative to the largest entry of the expected tensor."""
+
+    value: float
+    reason: str
+
+
+TOLERANCES = {
+    torch.float64: Tolerance(1e-10, "sums of a few hundred terms and sin of arguments up to 1e3, 2^-53 each"),
+    torch.float32: Tolerance(2e-5, "two orders of summation of a few hundred terms at 2^-24, times a frequency of 30"),
+    torch.bfloat16: Tolerance(
+        1.6e-2, "computed in float32, rounded once: 2^-9, and twice that where inputs of a sum are rounded"
+    ),
+    torch.float16: Tolerance(
+        2e-3, "computed in float32, rounded once: 2^-12, and more where inputs of a sum are rounded"
+    ),
+}
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """max |actual - expected| / max |expected|, in float64; the plain error where expected is 0 everywhere."""
+    if actual.shape != expected.shape:
+        raise AssertionError(f"shape {list(actual.shape)} where {list(expected.shape)} is expected")
+    if actual.numel() == 0:
+        return 0.0
+    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
+    if not torch.equal(actual.isfinite(), expected.isfinite()):
+        raise AssertionError("not finite in other places than expected")
+    finite = expected.isfinite()
+    if not finite.any():
+        return 0.0
+    scale = expected[finite].abs().max().item()
+    return (actual[finite] - expected[finite]).abs().max().item() / (scale or 1.0)
+
+
+def assert_close(actual: Tensor, expected: Tensor, dtype: torch.dtype, what: str) -> None:
+    """Raises AssertionError unless the relative error is within the tolerance of dtype."""
+    error, tolerance = relative_error(actual, expected), TOLERANCES[dtype]
+    if error > tolerance.value:
+        raise AssertionError(f"{what}: relative error {error:.2e} > {tolerance.value:.1e} ({tolerance.reason})")
