@@ -1,0 +1,80 @@
+// Contract of film_sine: what its arguments are, checked once for the CPU and the CUDA library. The math is in
+// film_sine_math.h.
+//
+// Axes: B batch, N points, I in, O out.
+//   x [B,N,I], weight [O,I], bias [O], gamma and beta [B,O], one dtype, one device -> y [B,N,O] of that dtype,
+//   contiguous
+//
+// Each library registers  m.impl("film_sine", TORCH_BOX(&film_sine_entry<film_sine_cpu>))  with functions of the
+// checked FilmSineCall.
+#pragma once
+#include "common/check.h"
+#include "film_sine/film_sine_math.h"
+
+namespace cips3d {
+
+// One checked call. Tensors are contiguous.
+struct FilmSineCall {
+  Tensor x, weight;
+  std::optional<Tensor> bias, gamma, beta;
+  FilmSineOptions options;
+  FilmSineSizes sizes;
+};
+
+using FilmSineGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Positions in grad_mask and in the tuple that film_sine_backward returns.
+enum FilmSineGradient : int { kFilmGradX, kFilmGradWeight, kFilmGradBias, kFilmGradGamma, kFilmGradBeta };
+
+inline FilmSineCall make_film_sine_call(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                                        const std::optional<Tensor>& gamma, const std::optional<Tensor>& beta,
+                                        FilmSineOptions options) {
+  constexpr const char* op = "film_sine";
+  check_floating(op, "x", x);
+  check_dimensions(op, "x", x, 3, "[B,N,I]");
+  check_dimensions(op, "weight", weight, 2, "[O,I]");
+  const FilmSineSizes sizes{x.size(0), x.size(1), x.size(2), weight.size(0)};
+  check_shape(op, "weight", weight, {sizes.outputs, sizes.inputs}, "[O,I] with the I of x");
+  check_like(op, "weight", weight, "x", x);
+  if (bias) {
+    check_shape(op, "bias", *bias, {sizes.outputs}, "[O] with the O of weight");
+    check_like(op, "bias", *bias, "x", x);
+  }
+  if (gamma) {
+    check_shape(op, "gamma", *gamma, {sizes.batch, sizes.outputs}, "[B,O] with the B of x and the O of weight");
+    check_like(op, "gamma", *gamma, "x", x);
+  }
+  if (beta) {
+    check_shape(op, "beta", *beta, {sizes.batch, sizes.outputs}, "[B,O] with the B of x and the O of weight");
+    check_like(op, "beta", *beta, "x", x);
+  }
+  return {as_contiguous(x),
+          as_contiguous(weight),
+          as_contiguous(bias),
+          as_contiguous(gamma),
+          as_contiguous(beta),
+          options,
+          sizes};
+}
+
+template <Tensor (*Forward)(const FilmSineCall&)>
+Tensor film_sine_entry(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> gamma,
+                       std::optional<Tensor> beta, double gamma_scale, double gamma_offset, double beta_scale) {
+  return Forward(make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}));
+}
+
+// Type of a library's backward: (call, grad_y contiguous, grad_mask); a gradient nobody wants is no_gradient().
+using FilmSineBackward = FilmSineGradients(const FilmSineCall&, const Tensor&, int64_t);
+
+template <FilmSineBackward* Backward>
+FilmSineGradients film_sine_backward_entry(Tensor grad_y, Tensor x, Tensor weight, std::optional<Tensor> bias,
+                                           std::optional<Tensor> gamma, std::optional<Tensor> beta, double gamma_scale,
+                                           double gamma_offset, double beta_scale, int64_t grad_mask) {
+  const FilmSineCall call = make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale});
+  const FilmSineSizes& sizes = call.sizes;
+  check_shape("film_sine_backward", "grad_y", grad_y, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y");
+  check_like("film_sine_backward", "grad_y", grad_y, "x", x);
+  return Backward(call, as_contiguous(grad_y), grad_mask);
+}
+
+}  // namespace cips3d
