@@ -14,7 +14,7 @@ PIP = $(PY) -m pip --disable-pip-version-check
 TOOLS = "setuptools>=77" wheel ninja "cmake>=3.22" "pybind11>=2.12"
 SOURCES = $(shell git ls-files -co --exclude-standard csrc CMakeLists.txt setup.py pyproject.toml 2>/dev/null)
 
-.PHONY: demo test test-long lint typecheck sanitize bench build check-machine clean
+.PHONY: demo test test-long lint typecheck bench build check-machine clean
 
 check-machine:
 	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (Python 3.10 or newer)"; exit 1; }
@@ -57,8 +57,10 @@ lint: build
 typecheck: build
 	$(VENV)/bin/mypy
 
+# Every benchmark, then the tables and plots in benchmarks/results/README.md.
 bench: build
-	$(PY) benchmarks/run.py
+	for script in benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+	$(PY) benchmarks/report.py
 
 clean:
 	rm -rf build $(VENV) cips3d_ext/*.so *.egg-info

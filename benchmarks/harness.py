@@ -132,8 +132,10 @@ def measure(
         row["cpu_ms_min"] = round(min(timing.cpu_ms), 4)
         row["wall_ms"] = round(statistics.median(timing.wall_ms), 4)
         row["rounds"] = rounds
-        print(f"{row['op']:<14} {_sizes(case):<44} {row['direction']:<17} {row['contender']:<24} "
-              f"{row['cpu_ms']:10.3f} ms  error {row['error']:.1e}  peak {row['peak_mb']:8.1f} MB", flush=True)  # fmt: skip
+        time_text = f"{row['cpu_ms']:10.3f} ms  error {row['error']:.1e}  peak {row['peak_mb']:8.1f} MB"
+        print(
+            f"{row['op']:<14} {_sizes(case):<44} {row['direction']:<17} {row['contender']:<24} {time_text}", flush=True
+        )
     return rows
 
 

@@ -1,0 +1,86 @@
+"""Every wrong shape, dtype, device or option is refused; the message names op, argument, what was wanted and seen."""
+
+import pytest
+import torch
+
+import cips3d_ext
+from cips3d_ext import film_sine, merge_samples, modfc, sample_pdf, volume_render
+
+T = torch.ones
+
+ERRORS = [
+    (lambda: modfc(T(2, 3), T(4, 3), T(2, 3)), ValueError, r"modfc: x must be \[B,N,I\].*\[2, 3\]"),
+    (lambda: modfc(T(2, 5, 3), T(4, 7), T(2, 3)), ValueError, r"modfc: weight must be \[O,I\] = \[any, 3\].*\[4, 7\]"),
+    (lambda: modfc(T(2, 5, 3), T(4, 3), T(3, 3)), ValueError, r"modfc: style must be \[B,I\] = \[2, 3\].*\[3, 3\]"),
+    (lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), T(3)), ValueError, r"modfc: bias must be \[O\] = \[4\].*\[3\]"),
+    (lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), None, T(7)), ValueError, r"modfc: noise must be broadcastable.*\[7\]"),
+    (lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), activation="gelu"), ValueError, "modfc: activation .*'gelu'"),
+    (lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), clamp=-1.0), ValueError, "modfc: clamp .*-1"),
+    (
+        lambda: modfc(T(2, 5, 3), T(4, 3).double(), T(2, 3)),
+        TypeError,
+        r"modfc: weight is torch.float64 but x .*weight.to",
+    ),
+    (lambda: modfc(T(2, 5, 3).int(), T(4, 3), T(2, 3)), TypeError, "modfc: x must be float64.*int32"),
+    (lambda: modfc([[1.0]], T(4, 3), T(2, 3)), TypeError, r"modfc: x must be a torch.Tensor, got list"),
+    (lambda: modfc(T(2, 5, 3), T(4, 3).to_sparse(), T(2, 3)), TypeError, "modfc: weight must be a dense tensor"),
+    (
+        lambda: modfc(T(2, 5, 3), T(4, 3, device="meta"), T(2, 3)),
+        ValueError,
+        "modfc: weight is on meta but x is on cpu",
+    ),
+    (lambda: film_sine(T(3), T(4, 3)), ValueError, r"film_sine: x must be \[B,\*,I\]"),
+    (lambda: film_sine(T(2, 3), T(4, 5)), ValueError, r"film_sine: weight must be \[O,I\] = \[any, 3\]"),
+    (lambda: film_sine(T(2, 3), T(4, 3), T(5)), ValueError, r"film_sine: bias must be \[O\] = \[4\]"),
+    (lambda: film_sine(T(2, 3), T(4, 3), None, T(1, 4)), ValueError, r"film_sine: gamma must be \[B,O\] = \[2, 4\]"),
+    (lambda: film_sine(T(2, 3), T(4, 3), beta=T(2, 5)), ValueError, r"film_sine: beta must be \[B,O\] = \[2, 4\]"),
+    (lambda: volume_render(T(2, 3), None, T(2, 3)), ValueError, r"volume_render: density must be \[B,R,S\]"),
+    (lambda: volume_render(T(1, 2, 3), None, T(1, 2, 4)), ValueError, r"volume_render: depths must be .* \[1, 2, 3\]"),
+    (lambda: volume_render(T(1, 2, 3), T(1, 2, 3), T(1, 2, 3)), ValueError, r"volume_render: features .*\[B,R,S,C\]"),
+    (lambda: volume_render(T(1, 2, 0), None, T(1, 2, 0)), ValueError, r"needs at least 1 samples a ray, got S = 0"),
+    (lambda: volume_render(T(1, 2, 1), None, T(1, 2, 1), rule="midpoint"), ValueError, r"needs at least 2 samples"),
+    (lambda: volume_render(T(1, 2, 3), None, T(1, 2, 3), rule="right"), ValueError, r"rule must be one of"),
+    (lambda: volume_render(T(1, 2, 3), None, T(1, 2, 3), depth="max"), ValueError, r"depth must be one of"),
+    (lambda: volume_render(T(1, 2, 3), None, T(1, 2, 3), beta=T(2)), ValueError, r"beta must be a number or"),
+    (lambda: volume_render(T(1, 2, 3), None, T(1, 2, 3), ray_norm=T(1, 3)), ValueError, r"ray_norm must be \[B,R\]"),
+    (lambda: volume_render(T(1, 2, 3), None, T(1, 2, 3), noise=T(1, 2)), ValueError, r"noise must be \[B,R,S\]"),
+    (
+        lambda: sample_pdf(T(2, 3), T(2, 3), 4, u=T(2, 4)),
+        ValueError,
+        r"sample_pdf: needs at least one weight, and bins",
+    ),
+    (lambda: sample_pdf(T(2, 4), T(2, 3), 5, u=T(2, 4)), ValueError, r"sample_pdf: u must have n = 5"),
+    (lambda: sample_pdf(T(2, 4), T(3, 3), 4, u=T(2, 4)), ValueError, r"sample_pdf: weights must be \[2\] \+ \[size\]"),
+    (lambda: merge_samples(T(2, 3), T(3, 3)), ValueError, r"merge_samples: z_b must be \[\*,Sb\] = \[2, any\]"),
+    (lambda: merge_samples(T(2, 3), T(2, 4), (T(2, 3, 5), T(2, 4, 6))), ValueError, r"both tensors of pairs\[0\]"),
+    (lambda: merge_samples(T(2, 3), T(2, 4), (T(2, 4), T(2, 4))), ValueError, r"pairs\[0\]\[0\] must be \[2, 3\]"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), ERRORS, ids=range(len(ERRORS)))
+def test_message(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_the_dispatcher_ops_check_for_themselves():
+    """Direct callers of torch.ops.cips3d_ext get an error too, never a crash."""
+    op = torch.ops.cips3d_ext.modfc
+    options = (1.0, 0.0, True, 1e-8, "linear", 0.2, 1.0, None)
+    with pytest.raises(RuntimeError, match="modfc.*weight"):
+        op(T(2, 5, 3), T(4, 7), T(2, 3), None, None, *options)
+    with pytest.raises(RuntimeError, match="modfc"):
+        op(T(2, 5, 3), T(4, 3).double(), T(2, 3), None, None, *options)
+    with pytest.raises(RuntimeError, match="film_sine"):
+        torch.ops.cips3d_ext.film_sine(T(2, 5, 3), T(4, 7), None, None, None, 1.0, 0.0, 1.0)
+    with pytest.raises(RuntimeError, match="merge_samples"):
+        torch.ops.cips3d_ext.merge_samples(T(2, 3), T(3, 3))
+    with pytest.raises(RuntimeError, match="sample_pdf"):
+        torch.ops.cips3d_ext.sample_pdf(T(2, 3), T(2, 3), T(2, 4), 1e-5, False)
+
+
+def test_large_white_back_counts_are_limited_to_the_channels():
+    density, features, depths = torch.zeros(1, 1, 2), torch.zeros(1, 1, 2, 3), torch.tensor([[[1.0, 2.0]]])
+    some = cips3d_ext.volume_render(density, features, depths, white_back=2).feature
+    every = cips3d_ext.volume_render(density, features, depths, white_back=7).feature
+    assert some.flatten().tolist() == [1.0, 1.0, 0.0] and every.flatten().tolist() == [1.0, 1.0, 1.0]
