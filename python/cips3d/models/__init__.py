@@ -1,1 +1,16 @@
-"""The networks of CIPS-3D. Import from the submodules: `generator`, `discriminator`, `augment`, `official`."""
+"""The networks of CIPS-3D, and import and export of the official state dicts."""
+
+from cips3d.models.discriminator import Discriminator, DiscriminatorConfig
+from cips3d.models.generator import Generator
+from cips3d.models.generator_config import GeneratorConfig
+from cips3d.models.official import export_official, load_official, official_gradients
+
+__all__ = [
+    "Discriminator",
+    "DiscriminatorConfig",
+    "Generator",
+    "GeneratorConfig",
+    "export_official",
+    "load_official",
+    "official_gradients",
+]

@@ -1,0 +1,50 @@
+"""How an official state dict and one of our models correspond: a list of entries, read both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key of the official state dict.
+
+    name        the parameter or buffer of our model, None for a tensor that the official forward pass never uses
+    transposed  official [1,I,O], ours [O,I]; otherwise the layouts are equal
+    unused      what an export writes where no value was loaded: the official initialisation, or zeros
+    """
+
+    key: str
+    name: str | None
+    transposed: bool = False
+    unused: Tensor | None = None
+
+    def to_ours(self, tensor: Tensor) -> Tensor:
+        return tensor.squeeze(0).mT.contiguous() if self.transposed else tensor
+
+    def to_official(self, tensor: Tensor) -> Tensor:
+        return tensor.mT.unsqueeze(0).contiguous() if self.transposed else tensor
+
+
+Layout = list[Entry]
+
+
+def shape_of(state: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...]:
+    """The shape of an entry that the configuration is read from."""
+    if key not in state or state[key].ndim != axes:
+        seen = list(state[key].shape) if key in state else "no such key"
+        raise ValueError(f"load_official: {key} must have {axes} axes, got {seen}; the state dict is incomplete")
+    return tuple(state[key].shape)
+
+
+def count_blocks(state: Mapping[str, Tensor], pattern: str, names: Iterable[str]) -> int:
+    """How many of `names`, from the first on without a gap, give a key of the state dict."""
+    count = 0
+    for name in names:
+        if pattern.format(name) not in state:
+            break
+        count += 1
+    return count

@@ -1,0 +1,90 @@
+"""Fifth stage: the implicit neural representation, a style-modulated MLP applied to every pixel's feature on its own.
+
+feature [B,R,C], style w_appearance -> rgb [B,R,3]                         (paper section 3.2; official `CIPSNet`)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from cips3d_ext import modfc
+
+LRELU_SLOPE = 0.2
+STYLE_OFFSET = 1.0  # W * (style + 1): a zero style leaves the weights as they are
+RGB_INIT_DIVISOR = 100.0  # pictures start almost grey
+
+
+class ModFCLayer(nn.Module):
+    """Modulated, demodulated linear map and leaky ReLU; the style is affine in w (official `SinStyleMod`)."""
+
+    def __init__(self, in_features: int, out_features: int, style_dim: int, impl: str) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.affine = nn.Linear(style_dim, in_features)
+        self.impl = impl
+        # Demodulation cancels the scale of the weights; it only sets how far one Adam step moves them.
+        nn.init.kaiming_normal_(self.weight, a=LRELU_SLOPE, mode="fan_out")
+        nn.init.kaiming_normal_(self.affine.weight, a=LRELU_SLOPE)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:  # [B,N,I], [B,I] -> [B,N,O]
+        return modfc(
+            x, self.weight, style, style_offset=STYLE_OFFSET, activation="lrelu", alpha=LRELU_SLOPE, impl=self.impl
+        )
+
+
+class InrBlock(nn.Module):
+    """Two ModFC layers, with the block's input added at the end where `skip` is set (official `SinBlock`)."""
+
+    def __init__(self, in_features: int, width: int, style_dim: int, skip: bool, impl: str) -> None:
+        super().__init__()
+        self.first = ModFCLayer(in_features, width, style_dim, impl)
+        self.second = ModFCLayer(width, width, style_dim, impl)
+        self.skip = skip
+
+    def styles(self, style: Tensor) -> tuple[Tensor, Tensor]:
+        return self.first.affine(style), self.second.affine(style)
+
+    def forward(self, x: Tensor, styles: tuple[Tensor, Tensor]) -> Tensor:
+        y = self.second(self.first(x, styles[0]), styles[1])
+        return y + x if self.skip else y
+
+
+class Inr(nn.Module):
+    """A chain of blocks; the blocks in `rgb_blocks` each add a linear map of their output to the colour; then tanh."""
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        blocks: int,
+        style_dim: int,
+        rgb_blocks: tuple[int, ...],
+        skip_blocks: tuple[int, ...],
+        impl: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            InrBlock(in_features if k == 0 else width, width, style_dim, k in skip_blocks, impl) for k in range(blocks)
+        )
+        heads = {str(k): nn.Linear(width, 3) for k in sorted(rgb_blocks)}
+        bound = math.sqrt(6 / width) / RGB_INIT_DIVISOR
+        for head in heads.values():
+            nn.init.uniform_(head.weight, -bound, bound)
+        self.to_rgb = nn.ModuleDict(heads)
+
+    def styles(self, style: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The styles of every block's two layers from w_appearance [B,W]: once an image, for all pixels."""
+        return [cast(InrBlock, block).styles(style) for block in self.blocks]
+
+    def forward(self, features: Tensor, styles: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Colours [B,R,3] in [-1,1] of features [B,R,C]."""
+        x, heads = features, []
+        for index, (block, style) in enumerate(zip(self.blocks, styles, strict=True)):
+            x = block(x, style)
+            if str(index) in self.to_rgb:
+                heads.append(self.to_rgb[str(index)](x))
+        return torch.tanh(torch.stack(heads).sum(0))
