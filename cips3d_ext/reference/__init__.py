@@ -2,8 +2,8 @@
 
 Every op of `cips3d_ext` is defined here; the fused kernels are compared with these functions. They import nothing but
 torch, take the arguments of the dispatcher schemas (same names, same order; options as keywords), and do not check
-shapes:
-`cips3d_ext.ops` does that for all implementations. float16 and bfloat16 are computed in float32 and rounded once.
+shapes: `cips3d_ext.ops` does that for all implementations. float16 and bfloat16 are computed in float32 and rounded
+once.
 
 The functions have the names of their modules, as in `cips3d_ext.ops`: `reference.modfc` is the function.
 """

@@ -43,13 +43,12 @@ def modfc(
 
 
 def prefer_scaled_form(rows: int, in_features: int, out_features: int) -> bool:
-    """Whether scaling inputs and outputs moves less memory than a weight matrix per sample; `rows` (N) are one
-    sample's.
+    """Whether scaling inputs and outputs moves less memory than a weight matrix per sample.
 
-    The product itself costs the same in both forms. Beside it the scaled form reads and writes x and y once more, 2 N
-    (I + O)
-    numbers, and reads the shared weights once for d, O I. Per-sample weights are written, read for their squares' sums,
-    read and written to be normalised, and read by the product; with the read of the shared ones that is 6 O I.
+    `rows` N are those of one sample. The product itself costs the same in both forms. Beside it the scaled form reads
+    and writes x and y once more, 2 N (I + O) numbers, and reads the shared weights once for d, O I. Per-sample weights
+    are written, read for the sums of their squares, read and written to be normalised, and read by the product; with
+    the read of the shared ones that is 6 O I.
     """
     scaled = 2 * rows * (in_features + out_features) + out_features * in_features
     per_sample = 6 * out_features * in_features

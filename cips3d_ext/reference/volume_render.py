@@ -1,8 +1,7 @@
 """Volume rendering: features, depth and weights of a ray from densities along it (emission-absorption, Max 1995; NeRF).
 
 Source: the integrators of pi-GAN, CIPS-3D, EG3D, VolumeGAN, StyleNeRF, GIRAFFE, StyleSDF and EpiGRAF, which differ in
-options only. Axes: B batch, R rays, S samples, C features; n intervals: S with the left rule, S - 1 with the midpoint
-rule.
+options only. Axes: B batch, R rays, S samples, C features; n intervals: S with the left rule, S - 1 with midpoint.
 
     u_i = density_i + noise_i + shift    sigma_i = activation(u_i)    x_i = sigma_i delta_i    (optical thickness)
     alpha_i = 1 - exp(-x_i)    T_i = prod_{j<i} (exp(-x_j) + trans_eps)    w_i = alpha_i T_i
@@ -13,8 +12,7 @@ from torch import Tensor
 
 from ._precision import widen
 
-# A last interval at least this long stands for infinity: alpha_last is a step in the density, its gradient defined as
-# 0.
+# A last interval at least this long stands for infinity: alpha is a step in the density, its gradient defined as 0.
 INFINITE_DELTA = 1e9
 
 
@@ -59,9 +57,7 @@ def volume_render(
     depth_mode      sum: sum(w z); expected: sum(w z) / sum(w), +inf where sum(w) = 0
 
     transmittance is T before the last interval; accumulation is sum(w) before last_back, which depth, weights and
-    feature
-    include. Where the appended interval is last_delta >= 1e9, its sigma is a constant to gradients: alpha is then a
-    step.
+    feature include. Where the appended interval is last_delta >= 1e9, its sigma is a constant to gradients.
     """
     mean = _neighbour_mean if rule == "midpoint" else _identity
     argument = mean(widen(density) if noise is None else widen(density) + widen(noise)) + shift
