@@ -8,18 +8,21 @@ once.
 The functions have the names of their modules, as in `cips3d_ext.ops`: `reference.modfc` is the function.
 """
 
-from .film_sine import film_sine
+from .film_sine import film_sine, film_sine_backward
 from .merge_samples import merge_samples, merge_samples_gather, merge_samples_scatter
-from .modfc import modfc
+from .modfc import modfc, modfc_backward
 from .sample_pdf import sample_pdf
-from .volume_render import volume_render
+from .volume_render import volume_render, volume_render_backward
 
 __all__ = [
     "film_sine",
+    "film_sine_backward",
     "merge_samples",
     "merge_samples_gather",
     "merge_samples_scatter",
     "modfc",
+    "modfc_backward",
     "sample_pdf",
     "volume_render",
+    "volume_render_backward",
 ]

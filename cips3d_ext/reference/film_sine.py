@@ -7,6 +7,7 @@ Source: pi-GAN (arXiv 2012.00926) `FiLMLayer`, CIPS-3D (arXiv 2110.09788) `FiLML
 import torch
 from torch import Tensor
 
+from ._gradients import ALL_GRADIENTS, select_gradients
 from ._precision import widen
 
 
@@ -28,6 +29,38 @@ def film_sine(
     """
     frequency, phase = _film(widen(gamma), widen(beta), gamma_scale, gamma_offset, beta_scale)
     return torch.sin(_phase_argument(_linear(x, weight, bias), frequency, phase)).to(x.dtype)
+
+
+def film_sine_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    *,
+    gamma_scale: float = 1.0,
+    gamma_offset: float = 0.0,
+    beta_scale: float = 1.0,
+    grad_mask: int = ALL_GRADIENTS,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, weight, bias, gamma and beta from grad_y [B,N,O].
+
+    All follow from that of the sine's argument, grad_y * cos(argument).
+    """
+    linear = _linear(x, weight, bias)
+    frequency, phase = _film(widen(gamma), widen(beta), gamma_scale, gamma_offset, beta_scale)
+    grad_argument = widen(grad_y) * torch.cos(_phase_argument(linear, frequency, phase))
+
+    grad_linear = grad_argument if frequency is None else grad_argument * frequency
+    gradients = (
+        grad_linear @ widen(weight),
+        torch.einsum("bno,bni->oi", grad_linear, widen(x)),
+        grad_linear.sum((0, 1)),
+        gamma_scale * (grad_argument * linear).sum(1),
+        beta_scale * grad_argument.sum(1),
+    )
+    return select_gradients(gradients, (x, weight, bias, gamma, beta), grad_mask)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ StyleNeRF, CIPS and EpiGRAF. Axes: B batch, N points, I in, O out.
 import torch
 from torch import Tensor
 
+from ._gradients import ALL_GRADIENTS, select_gradients
 from ._precision import widen
 
 
@@ -40,6 +41,54 @@ def modfc(
     y = gain * _activate(y, activation, alpha)
     y = y if clamp is None else y.clamp(-clamp, clamp)
     return y.to(x.dtype)
+
+
+def modfc_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor | None = None,
+    noise: Tensor | None = None,
+    *,
+    scale: float = 1.0,
+    style_offset: float = 0.0,
+    demodulate: bool = True,
+    eps: float = 1e-8,
+    activation: str = "linear",
+    alpha: float = 0.2,
+    gain: float = 1.0,
+    clamp: float | None = None,
+    grad_mask: int = ALL_GRADIENTS,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, weight, style, bias and noise (as expanded to [B,N,O]) from grad_y [B,N,O].
+
+    In the scaled form v = d z + noise + bias with z = (x * m) W^T, m = style + style_offset and W scaled; d depends on
+    m and W through q = m^2 (W^2)^T, dd/dq = -d^3 / 2. The gradient passes where |y| <= clamp; a relu's is 0 at 0.
+    """
+    wide_x, wide_weight, modulation = widen(x), scale * widen(weight), widen(style) + style_offset
+    scaled_x = wide_x * modulation.unsqueeze(1)
+    product = scaled_x @ wide_weight.T
+    ones = product.new_ones(product.shape[0], product.shape[2])
+    demodulation = _demodulation(wide_weight, modulation, eps) if demodulate else ones
+
+    v = product * demodulation.unsqueeze(1)
+    for term in (noise, bias):
+        v = v if term is None else v + widen(term)
+    grad_v = widen(grad_y) * gain * _slope(v, activation, alpha)
+    if clamp is not None:
+        grad_v = grad_v * ((gain * _activate(v, activation, alpha)).abs() <= clamp)
+
+    grad_product = grad_v * demodulation.unsqueeze(1)
+    grad_scaled_x = grad_product @ wide_weight
+    grad_weight = torch.einsum("bno,bni->oi", grad_product, scaled_x)
+    grad_style = (grad_scaled_x * wide_x).sum(1)
+    if demodulate:
+        grad_q = -0.5 * demodulation**3 * (grad_v * product).sum(1)
+        grad_weight = grad_weight + 2 * wide_weight * (grad_q.T @ modulation.square())
+        grad_style = grad_style + 2 * modulation * (grad_q @ wide_weight.square())
+    gradients = (grad_scaled_x * modulation.unsqueeze(1), scale * grad_weight, grad_style, grad_v.sum((0, 1)), grad_v)
+    return select_gradients(gradients, (x, weight, style, bias, noise), grad_mask)
 
 
 def prefer_scaled_form(rows: int, in_features: int, out_features: int) -> bool:
@@ -84,3 +133,12 @@ def _activate(v: Tensor, activation: str, alpha: float) -> Tensor:
     if activation == "sin":
         return torch.sin(v)
     raise ValueError(f"modfc: activation must be linear, relu, lrelu or sin, got {activation!r}")
+
+
+def _slope(v: Tensor, activation: str, alpha: float) -> Tensor:
+    """The derivative of _activate."""
+    if activation == "linear":
+        return torch.ones_like(v)
+    if activation == "sin":
+        return torch.cos(v)
+    return torch.where(v > 0, 1.0, alpha if activation == "lrelu" else 0.0).to(v.dtype)
