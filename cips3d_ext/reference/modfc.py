@@ -141,4 +141,4 @@ def _slope(v: Tensor, activation: str, alpha: float) -> Tensor:
         return torch.ones_like(v)
     if activation == "sin":
         return torch.cos(v)
-    return torch.where(v > 0, 1.0, alpha if activation == "lrelu" else 0.0).to(v.dtype)
+    return torch.where(v > 0, torch.ones_like(v), alpha if activation == "lrelu" else 0.0)
