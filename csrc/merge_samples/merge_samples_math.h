@@ -14,10 +14,10 @@ struct MergeSamplesSizes {
   int64_t channels;
 };
 
-// Whether depth x lies strictly before y. NaN lies behind everything, as in torch.sort.
+// Whether depth x lies strictly before y, for numbers or vectors of them. NaN lies behind everything, as in torch.sort.
 template <class Num>
-CIPS3D_HOST_DEVICE bool lies_before(Num x, Num y) {
-  return x < y || (y != y && x == x);
+CIPS3D_HOST_DEVICE auto lies_before(Num x, Num y) -> decltype(x < y) {
+  return (x < y) | ((y != y) & (x == x));
 }
 
 }  // namespace cips3d
