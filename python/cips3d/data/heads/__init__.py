@@ -1,0 +1,6 @@
+"""Synthetic heads: who (parameters), what shape (sdf), what colour (shading), seen how (render)."""
+
+from cips3d.data.heads.parameters import HeadParameters, HeadPose, sample_parameters, sample_pose
+from cips3d.data.heads.render import HeadImage, render_head, render_indexed
+
+__all__ = ["HeadImage", "HeadParameters", "HeadPose", "render_head", "render_indexed", "sample_parameters", "sample_pose"]
