@@ -3,4 +3,12 @@
 from cips3d.data.heads.parameters import HeadParameters, HeadPose, sample_parameters, sample_pose
 from cips3d.data.heads.render import HeadImage, render_head, render_indexed
 
-__all__ = ["HeadImage", "HeadParameters", "HeadPose", "render_head", "render_indexed", "sample_parameters", "sample_pose"]
+__all__ = [
+    "HeadImage",
+    "HeadParameters",
+    "HeadPose",
+    "render_head",
+    "render_indexed",
+    "sample_parameters",
+    "sample_pose",
+]

@@ -1,8 +1,8 @@
 """Pictures of synthetic heads: rays, sphere tracing, shading, area down-sampling.
 
 Camera convention (CIPS-3D): on the unit sphere at (sin pitch cos yaw, cos pitch, sin pitch sin yaw), looking at the
-origin, y up; pixel (row i, column j) of an S x S image looks along (x_j, y_i, -1/tan(fov/2)) with x = linspace(-1, 1, S),
-y = linspace(1, -1, S), so that the outer pixels look exactly along the edges of the field of view.
+origin, y up; pixel (row i, column j) of an S x S image looks along (x_j, y_i, -1/tan(fov/2)) with
+x = linspace(-1, 1, S), y = linspace(1, -1, S), so that the outer pixels look exactly along the field's edges.
 """
 
 import math
@@ -94,7 +94,7 @@ def trace(
 
 
 def _trace_image(sdf: HeadSDF, origin: Tensor, rotation: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Depth [N] and directions [3,N] of all rays at columns x [S] and rows -x: cones first, then rays from their ends."""
+    """Depth [N] and directions [3,N] of the rays at columns x [S] and rows -x: cones first, rays from their ends."""
     size = len(x)
     blocks = -(-size // BLOCK)
     width = (x[-1] - x[0]) / max(size - 1, 1)  # between neighbouring rays

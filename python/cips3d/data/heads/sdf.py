@@ -198,7 +198,7 @@ def _monomials(points: Tensor) -> Tensor:
 
 
 def _smooth_maximum(a: Tensor, b: Tensor, radius: float) -> Tensor:
-    """max(a, b), rounded within `radius`; never below the maximum by more than 0 and above it by radius / 4."""
+    """max(a, b) with its crease rounded where |a - b| < radius; at most radius / 4 above the maximum."""
     overlap = (1 - (a - b).abs() / radius).clamp(min=0)
     return torch.maximum(a, b) + overlap.square() * (radius / 4)
 

@@ -5,11 +5,12 @@ view directions can represent it exactly. Points and normals are [3,N] float32 i
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from cips3d.data.heads.parameters import Colour, HeadParameters
+from cips3d.data.heads.parameters import HeadParameters
 from cips3d.data.heads.sdf import EYE_HEIGHT, HeadSDF, Material, mouth_height
 
 EDGE = 0.0006  # width of a painted edge, world units
@@ -33,11 +34,11 @@ def _inside(distance: Tensor) -> Tensor:
     return (distance / EDGE + 0.5).clamp(0, 1)
 
 
-def _constant(colour: Colour, like: Tensor) -> Tensor:
+def _constant(colour: Sequence[float], like: Tensor) -> Tensor:
     return like.new_tensor(colour)[:, None].expand(3, like.shape[1])
 
 
-def _paint(base: Tensor, colour: Colour | Tensor, amount: Tensor) -> Tensor:
+def _paint(base: Tensor, colour: Sequence[float] | Tensor, amount: Tensor) -> Tensor:
     """Blend [3,N] towards a colour by amount [N]."""
     target = colour if isinstance(colour, Tensor) else base.new_tensor(colour)[:, None]
     return base + (target - base) * amount

@@ -1,0 +1,39 @@
+"""From what a user names to a data set: `synthetic-heads`, a folder, or a zip."""
+
+import difflib
+from pathlib import Path
+
+from cips3d.data.base import ImageDataset
+from cips3d.data.photographs import ImageFolder, StyleGANZip
+from cips3d.data.synthetic import SyntheticHeads
+
+SYNTHETIC = "synthetic-heads"
+NEARLY = 0.6  # similarity from which a name that is no path counts as a misspelt "synthetic-heads"
+
+
+def open_dataset(
+    spec: str | Path,
+    resolution: int,
+    *,
+    xflip: bool = False,
+    size: int = 10_000,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> ImageDataset:
+    """`spec`: "synthetic-heads" (then size, seed, cache_dir, progress apply), a folder of images, or a .zip of images.
+
+    Items are uint8 [3, resolution, resolution]; xflip doubles the set by mirroring. ValueError tells what is wrong.
+    """
+    if str(spec) == SYNTHETIC:
+        return SyntheticHeads(resolution, size, seed, cache_dir, xflip, progress)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return ImageFolder(path, resolution, xflip)
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return StyleGANZip(path, resolution, xflip)
+    wanted = f'wanted "{SYNTHETIC}", a folder of images or a .zip of images'
+    if path.exists():
+        raise ValueError(f"data: {path} is a file but not a .zip; {wanted}")
+    hint = f' Did you mean "{SYNTHETIC}"?' if difflib.get_close_matches(str(spec), [SYNTHETIC], 1, NEARLY) else ""
+    raise ValueError(f"data: {str(spec)!r} does not exist; {wanted}.{hint}")

@@ -1,0 +1,111 @@
+"""The data set `synthetic-heads`: rendered once, kept as one memory-mapped array.
+
+Rendering is cut into shards, each written to a temporary name and renamed, so that an interrupted run goes on where it
+stopped; a file lock makes a second process wait for the first one's result instead of repeating it.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cips3d.data.base import ImageDataset
+from cips3d.data.heads import HeadImage, render_indexed, sample_pose
+from cips3d.data.shards import SHARD, render_shards, shard_path, supersample
+
+HEADS_VERSION = 1  # part of the cache's name: raise it when the pictures change
+
+
+def default_cache_dir() -> Path:
+    """$XDG_CACHE_HOME/cips3d, or ~/.cache/cips3d."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cips3d"
+
+
+class SyntheticHeads(ImageDataset):
+    """`size` heads of the population `seed`, rendered to `cache_dir` at first use (64x64: about 20 a second a core)."""
+
+    def __init__(
+        self,
+        resolution: int,
+        size: int = 10_000,
+        seed: int = 0,
+        cache_dir: str | Path | None = None,
+        xflip: bool = False,
+        progress: bool = True,
+    ) -> None:
+        super().__init__(resolution, xflip)
+        if size < 1 or seed < 0:
+            raise ValueError(f"synthetic-heads: size must be >= 1 and seed >= 0, got size {size}, seed {seed}")
+        self.seed = seed
+        folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        self.path = folder / f"synthetic-heads-v{HEADS_VERSION}-r{resolution}-s{seed}-n{size}.npy"
+        self._shape = (size, 3, resolution, resolution)
+        if not self.path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(self.path.with_suffix(".lock")):
+                if not self.path.exists():
+                    self._build(progress)
+        self._images = self._load()
+
+    @property
+    def originals(self) -> int:
+        return self._shape[0]
+
+    def original(self, index: int) -> Tensor:
+        return torch.from_numpy(np.array(self._images[index]))
+
+    def pose(self, index: int) -> tuple[float, float]:
+        """(yaw, pitch), rad; a mirrored head is seen from the mirrored yaw pi - yaw."""
+        pose = sample_pose(self.seed, index % self.originals)
+        return (pose.yaw if index < self.originals else torch.pi - pose.yaw, pose.pitch)
+
+    def render(self, index: int, resolution: int | None = None) -> HeadImage:
+        """Head `index` (not mirrored) rendered anew with depth, for evaluation; any resolution."""
+        resolution = resolution or self.resolution
+        return render_indexed(self.seed, index, resolution, supersample(resolution))
+
+    def _load(self) -> np.ndarray:
+        try:
+            images = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.path}: the cached data set cannot be read ({error}); delete the file") from error
+        if images.shape != self._shape or images.dtype != np.uint8:
+            raise ValueError(
+                f"{self.path}: wanted uint8 {self._shape}, found {images.dtype} {images.shape}; delete the file"
+            )
+        return images
+
+    def _build(self, progress: bool) -> None:
+        shards = self.path.with_suffix(".shards")
+        shards.mkdir(exist_ok=True)
+        size = self.originals
+        names = {start: shard_path(shards, start) for start in range(0, size, SHARD)}
+        missing = [start for start, name in names.items() if not name.exists()]
+        bar = tqdm(
+            total=size, initial=SHARD * (len(names) - len(missing)), desc="synthetic-heads", disable=not progress
+        )
+        with bar:
+            for start in render_shards(missing, size, self.seed, self.resolution, shards):
+                bar.update(min(SHARD, size - start))
+        partial = self.path.with_suffix(".partial")
+        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=self._shape)
+        for start, name in names.items():
+            images[start : start + SHARD] = np.load(name, allow_pickle=False)
+        images.flush()
+        os.replace(partial, self.path)
+        shutil.rmtree(shards, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive file lock; the operating system frees it even if the process is killed."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
