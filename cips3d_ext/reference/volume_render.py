@@ -8,7 +8,6 @@ options only. Axes: B batch, R rays, S samples, C features; n intervals: S with 
     feature = scale * (sum_i w_i f_i + white) + shift    depth = sum_i w_i z_i    white = 1 - sum_i w_i
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -23,8 +22,7 @@ INFINITE_DELTA = 1e9
 SOFTPLUS_LINEAR = 40.0
 
 
-@dataclass(frozen=True)
-class VolumeRenderOptions:
+class VolumeRenderOptions(NamedTuple):
     """The options of volume_render and their defaults."""
 
     activation: str = "relu"  # relu; softplus: log(1 + exp(beta u)) / beta; sdf: sigmoid(-u / beta) / beta; none
