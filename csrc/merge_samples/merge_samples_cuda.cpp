@@ -1,4 +1,5 @@
-// merge_samples and its movers on CUDA tensors: outputs, launches, registration. Arguments are checked by merge_samples.h.
+// merge_samples and its movers on CUDA tensors: outputs, launches, registration. Arguments are checked by
+// merge_samples.h.
 #include <limits>
 
 #include "common/torch_cuda.h"
@@ -20,9 +21,9 @@ static std::tuple<Tensor, Tensor> merge_samples_cuda(Tensor z_a, Tensor z_b) {
   const Tensor first = as_contiguous(z_a), second = as_contiguous(z_b);
   Tensor z = new_output(z_a, {sizes.rays, samples});
   Tensor order = new_output(z_a, {sizes.rays, samples}, ScalarType::Long);
-  check_launch("merge_samples", launch_merge_samples(cuda_dtype(z_a), data(first), data(second), z.mutable_data_ptr(),
-                                                     static_cast<int64_t*>(order.mutable_data_ptr()), sizes,
-                                                     scope.stream()));
+  check_launch("merge_samples",
+               launch_merge_samples(cuda_dtype(z_a), data(first), data(second), z.mutable_data_ptr(),
+                                    static_cast<int64_t*>(order.mutable_data_ptr()), sizes, scope.stream()));
   return {z, order};
 }
 

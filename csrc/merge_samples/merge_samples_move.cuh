@@ -1,9 +1,11 @@
 // Moves of features between two sets of samples and their merge.
 //
-// Computes  gather: merged[p,k] = cat(a, b)[p, order[p,k]]; scatter, its transpose: cat(a, b)[p, order[p,k]] = merged[p,k]
-// Axes      P rays, Sa and Sb samples, S = Sa + Sb, C features; order [P,S] holds a permutation of 0 .. S - 1 for every ray
-// Launch    some lanes (a power of 2) a row of features, all rows in a grid-stride loop
-// Traffic   every row and `order` once; a lane moves a Word of 16 bytes where rows are aligned, else one element
+// Computes  gather: merged[p,k] = both[p, order[p,k]] with both = cat(a, b); scatter, its transpose:
+//           both[p, order[p,k]] = merged[p,k]
+// Axes      P rays, Sa and Sb samples, S = Sa + Sb, C features; order [P,S] holds a permutation of 0 .. S - 1 for every
+//           ray
+// Launch    up to 32 lanes (a power of 2) a row of features, all rows in a grid-stride loop
+// Traffic   every row and `order` once; a lane moves a Word: 16 bytes where rows are aligned, else less
 // Numerics  bits are moved unread
 // Limit     memory bandwidth
 #pragma once

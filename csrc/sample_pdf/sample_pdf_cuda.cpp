@@ -8,9 +8,8 @@ namespace cips3d {
 static Tensor sample_pdf_cuda(Tensor bins, Tensor weights, Tensor u, double eps, bool right) {
   const SamplePdfSizes sizes = check_sample_pdf(bins, weights, u);
   const CudaDtype dtype = cuda_dtype(bins);
-  STD_TORCH_CHECK(sizes.weights <= sample_pdf_max_weights(dtype), "sample_pdf: at most ",
-                  sample_pdf_max_weights(dtype), " weights a ray in this dtype on CUDA, got ", shape_text(weights),
-                  "; use impl=\"reference\"");
+  STD_TORCH_CHECK(sizes.weights <= sample_pdf_max_weights(dtype), "sample_pdf: at most ", sample_pdf_max_weights(dtype),
+                  " weights a ray in this dtype on CUDA, got ", shape_text(weights), "; use impl=\"reference\"");
   const LaunchScope scope(bins);
   const Tensor edges = as_contiguous(bins), rows = as_contiguous(weights), positions = as_contiguous(u);
   Tensor depths = new_output(bins, {sizes.rays, sizes.samples});

@@ -17,8 +17,8 @@ cudaError_t launch_sample_pdf(CudaDtype dtype, const void* bins, const void* wei
   const int64_t bytes = distribution_bytes(dtype, sizes.weights);
   const int warps = int(std::min<int64_t>(kSamplePdfMaxWarps, kSharedBytes / bytes));
   CIPS3D_DISPATCH_DTYPE(dtype, T, {
-    CIPS3D_LAUNCH((sample_pdf_kernel<T>), grid_size(sizes.rays, warps), warps * kWarpSize, size_t(warps * bytes), stream,
-                  static_cast<const T*>(bins), static_cast<const T*>(weights), static_cast<const T*>(u),
+    CIPS3D_LAUNCH((sample_pdf_kernel<T>), grid_size(sizes.rays, warps), warps * kWarpSize, size_t(warps * bytes),
+                  stream, static_cast<const T*>(bins), static_cast<const T*>(weights), static_cast<const T*>(u),
                   static_cast<T*>(depths), sizes, options);
   });
   return launch_error();

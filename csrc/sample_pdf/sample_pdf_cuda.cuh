@@ -1,9 +1,9 @@
 // Inverse transform sampling along rays.
 //
-// Computes  depths at the cumulative probabilities u of every ray's piecewise constant density; math in sample_pdf_math.h
+// Computes  depths at the cumulative probabilities u of every ray's piecewise constant density (sample_pdf_math.h)
 // Axes      P rays, W weights, K bin edges, n samples
-// Launch    one warp a ray in a grid-stride loop, as many warps a block as its shared memory holds distributions (up to
-//           8). Lanes are weights while the distribution is summed up, then samples
+// Launch    one warp a ray in a grid-stride loop; as many warps a block, up to 8, as its shared memory holds
+//           distributions. Lanes are weights while the distribution is summed up, then samples
 // Traffic   weights twice (the second time from the cache), u and depths once, the bin edges in use
 // Numerics  computes in Compute<T>; the distribution is a warp scan over 32 weights at a time
 // Limit     latency for small n, memory bandwidth else; W up to sample_pdf_max_weights()

@@ -8,8 +8,9 @@
 //           weights are recomputed chunk by chunk, the sum over the intervals behind is carried
 // Traffic   features and their gradient once; densities and depths once for S <= 32, else twice (the second time mostly
 //           from the cache). Without a gradient of density, depths, beta or ray_norm features are not read
-// Numerics  computes in Compute<T>; the sum over the intervals behind is added up from the last one, not subtracted from
-//           a total; nothing is divided by 1 - alpha; beta's gradient is added up in a fixed order, in double between warps
+// Numerics  computes in Compute<T>; the sum over the intervals behind is added up from the last one, not subtracted
+//           from a total; nothing is divided by 1 - alpha; beta's gradient is added up in a fixed order, between warps
+//           in double
 // Limit     memory bandwidth; S up to volume_render_backward_max_samples()
 #pragma once
 #include "volume_render/volume_render_channels.cuh"
@@ -53,9 +54,10 @@ struct SharedGradients {
 template <class Num>
 struct BackwardCarry {
   Num behind = 0;       // sum over the intervals behind of dL/dw w, and of dL/dT T
-  Num sample_grad = 0;  // of the first sample behind
-  Num density_own = 0;  // what that sample's interval gives to the gradients of its density and depth; what the interval
-  Num depth_own = 0;    // before it gives is still missing
+  Num sample_grad = 0;  // dL/dw of the first sample behind
+  // What the interval at that sample gives to the gradients of its density and depth. The interval before adds to it.
+  Num density_own = 0;
+  Num depth_own = 0;
 };
 
 // Writes grad_rows[j] = grad_feature * weight_j (unless null) for the chunk's samples j < count and returns
@@ -195,10 +197,10 @@ __device__ __forceinline__ void differentiate_ray(const Ray<T>& ray, const Chann
     Num sample_grad = (it.depth - shared.depth.origin) * shared.depth.scale;
     if (grads.feature) {
       const int64_t at = ray.sample(first) * lanes.channels;
-      const Num dot = differentiate_rows(lanes, grads.feature + ray.index * lanes.channels,
-                                         Num(o.feature_scale) * it.sample_weight,
-                                         needs_weights ? ray.in.features + at : nullptr,
-                                         out.features ? out.features + at : nullptr, min(kWarpSize, samples - first));
+      const Num dot =
+          differentiate_rows(lanes, grads.feature + ray.index * lanes.channels, Num(o.feature_scale) * it.sample_weight,
+                             needs_weights ? ray.in.features + at : nullptr, out.features ? out.features + at : nullptr,
+                             min(kWarpSize, samples - first));
       sample_grad += Num(o.feature_scale) * dot;
     }
     if (!needs_weights) continue;

@@ -12,8 +12,8 @@ enum class ChannelAccess {
   kStrided,  // some channels a lane, 32 apart: more channels, rows of any alignment
 };
 
-constexpr int kStridedChannels = 4;   // a slab of 128: few enough registers, few enough scans of the ray
-constexpr int kSamplesInFlight = 4;   // samples a lane has under way: 2 KB a warp, enough to cover the memory's latency
+constexpr int kStridedChannels = 4;  // a slab of 128: few enough registers, few enough scans of the ray
+constexpr int kSamplesInFlight = 4;  // samples a lane has under way: 2 KB a warp, enough to cover the memory's latency
 
 template <class T, ChannelAccess kAccess>
 struct ChannelLanes {
@@ -24,10 +24,10 @@ struct ChannelLanes {
   static constexpr int kSlab = kWarpSize * kValues;
 
   int channels;
-  int lanes = 1;        // of one sample
+  int lanes = 1;  // of one sample
   int samples_at_once;
-  int sample;           // this lane's among samples_at_once
-  int lane;             // of its sample
+  int sample;  // this lane's among samples_at_once
+  int lane;    // of its sample
 
   __device__ __forceinline__ explicit ChannelLanes(int64_t channel_count) : channels(int(channel_count)) {
     constexpr int kNeighbours = kAccess == ChannelAccess::kVector ? kValues : 1;
@@ -53,8 +53,7 @@ struct ChannelLanes {
       for (int v = 0; v < kValues; ++v) values[v] = Num(loaded.element[v]);
     } else {
 #pragma unroll
-      for (int v = 0; v < kValues; ++v)
-        values[v] = channel(slab, v) < channels ? Num(row[channel(slab, v)]) : Num(0);
+      for (int v = 0; v < kValues; ++v) values[v] = channel(slab, v) < channels ? Num(row[channel(slab, v)]) : Num(0);
     }
   }
 

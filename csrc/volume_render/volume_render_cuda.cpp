@@ -57,8 +57,9 @@ static VolumeRenderOutputs volume_render_backward_cuda(const VolumeRenderCall& c
   if (!grads.feature) torch::stable::zero_(features);  // the kernel leaves them alone
   if (call.sizes.rays == 0) torch::stable::zero_(beta);
 
-  VolumeRenderInputGradients<void> out{target(density), grads.feature ? target(features) : nullptr,
-                                       target(depths), target(beta), target(ray_norm), nullptr};
+  VolumeRenderInputGradients<void> out{target(density),  grads.feature ? target(features) : nullptr,
+                                       target(depths),   target(beta),
+                                       target(ray_norm), nullptr};
   Tensor partials = no_gradient(call.density);
   if (out.beta) {
     partials = new_output(call.density, {volume_render_beta_partials(call.sizes.rays)}, ScalarType::Double);

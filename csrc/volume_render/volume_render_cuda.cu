@@ -81,9 +81,15 @@ cudaError_t launch_volume_render_forward(CudaDtype dtype, const VolumeRenderInpu
     const auto typed_in = typed<T>(in);
     const auto typed_out = typed<T>(out);
     switch (channel_access<T>(in.sizes.channels, {typed_in.features, typed_out.feature})) {
-      case ChannelAccess::kVector: launch_forward<T, ChannelAccess::kVector>(typed_in, typed_out, stream); break;
-      case ChannelAccess::kSingle: launch_forward<T, ChannelAccess::kSingle>(typed_in, typed_out, stream); break;
-      case ChannelAccess::kStrided: launch_forward<T, ChannelAccess::kStrided>(typed_in, typed_out, stream); break;
+      case ChannelAccess::kVector:
+        launch_forward<T, ChannelAccess::kVector>(typed_in, typed_out, stream);
+        break;
+      case ChannelAccess::kSingle:
+        launch_forward<T, ChannelAccess::kSingle>(typed_in, typed_out, stream);
+        break;
+      case ChannelAccess::kStrided:
+        launch_forward<T, ChannelAccess::kStrided>(typed_in, typed_out, stream);
+        break;
     }
   });
   return launch_error();

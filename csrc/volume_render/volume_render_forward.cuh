@@ -15,8 +15,8 @@
 
 namespace cips3d {
 
-// features += sum of weight_j * f_j over the chunk's samples j < count; `weight` is that of the lane's own sample, `row`
-// the chunk's first row of features.
+// features += sum of weight_j * f_j over the chunk's samples j < count; `weight` is that of the lane's own sample,
+// `row` the chunk's first row of features.
 template <class T, ChannelAccess kAccess>
 __device__ __forceinline__ void add_weighted_rows(Compute<T> (&features)[ChannelLanes<T, kAccess>::kValues],
                                                   const ChannelLanes<T, kAccess>& lanes, int slab, Compute<T> weight,
