@@ -62,18 +62,22 @@ class FiLMSine(nn.Module):
         B is a multiple of B', each code serves B / B' consecutive rows of x.
         """
         rows = rows_per_style("FiLMSine", x, w, self.style_dim)
-        y = film_sine(
-            x if rows == 1 else fold(x, rows),
+        y = self.apply_film(x if rows == 1 else fold(x, rows), self.gamma(w), self.beta(w))
+        return y if rows == 1 else y.view(*x.shape[:-1], self.out_features)
+
+    def apply_film(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        """x [B,*,I] with gamma(w) and beta(w) [B,O] given, where one style serves many calls -> [B,*,O]."""
+        return film_sine(
+            x,
             self.weight,
             self.bias,
-            self.gamma(w),
-            self.beta(w),
+            gamma,
+            beta,
             gamma_scale=self.gamma_scale,
             gamma_offset=self.gamma_offset,
             beta_scale=self.beta_scale,
             impl=self.impl,
         )
-        return y if rows == 1 else y.view(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         names = ("gamma_scale", "gamma_offset", "beta_scale", "impl")

@@ -66,10 +66,15 @@ class ModFC(nn.Module):
         rows = rows_per_style("ModFC", x, w, self.style_dim)
         if noise is not None and rows > 1:
             noise = fold(noise.expand(*x.shape[:-1], self.out_features), rows)
-        y = modfc(
-            x if rows == 1 else fold(x, rows),
+        y = self.apply_style(x if rows == 1 else fold(x, rows), self.modulation(w), noise)
+        return y if rows == 1 else y.view(*x.shape[:-1], self.out_features)
+
+    def apply_style(self, x: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
+        """x [B,N,I] with the style modulation(w) [B,I] given, where one style serves many calls -> [B,N,O]."""
+        return modfc(
+            x,
             self.weight,
-            self.modulation(w),
+            style,
             self.bias,
             noise,
             style_offset=self.style_offset,
@@ -81,7 +86,6 @@ class ModFC(nn.Module):
             clamp=self.clamp,
             impl=self.impl,
         )
-        return y if rows == 1 else y.view(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         names = ("demodulate", "style_offset", "activation", "alpha", "gain", "clamp", "eps", "impl")
