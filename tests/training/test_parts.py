@@ -22,7 +22,7 @@ def test_r1_of_a_quadratic():
     x = torch.randn(3, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     a = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     norm = r1_gradient_norm((a * x.square()).sum(dim=(1, 2, 3)).unsqueeze(1), x)
-    expected = (2 * a * x).square().sum(dim=(1, 2, 3)).detach().float()
+    expected = (2 * a * x).square().sum(dim=(1, 2, 3)).detach()
     torch.testing.assert_close(norm.detach(), expected)
     (grad_a,) = torch.autograd.grad(norm.sum(), a)  # d/da of 4 a^2 |x|^2
     assert grad_a.item() == pytest.approx(8 * 2.0 * x.square().sum().item(), rel=1e-5)

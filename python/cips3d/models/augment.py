@@ -28,18 +28,16 @@ class AugmentDraws:
     cy: Tensor
 
     @classmethod
-    def sample(
-        cls, batch: int, size: int, generator: torch.Generator, device: torch.device | str = "cpu"
-    ) -> AugmentDraws:
-        """Independent draws for `batch` images of side `size` pixels, on `device`; the generator lives on the CPU."""
+    def sample(cls, batch: int, size: int, generator: torch.Generator) -> AugmentDraws:
+        """Independent draws for `batch` images of side `size` pixels, on the generator's device."""
         shift = _round(size * MAX_SHIFT_SHARE)
         centre_end = size + (1 - _round(size * CUTOUT_SHARE) % 2)
 
         def uniform() -> Tensor:
-            return torch.rand(batch, generator=generator).to(device)
+            return torch.rand(batch, generator=generator, device=generator.device)
 
         def whole(low: int, end: int) -> Tensor:
-            return torch.randint(low, end, (batch,), generator=generator).to(device)
+            return torch.randint(low, end, (batch,), generator=generator, device=generator.device)
 
         return cls(
             brightness=uniform(),

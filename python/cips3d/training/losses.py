@@ -23,4 +23,4 @@ def r1_gradient_norm(real_logits: Tensor, real_images: Tensor) -> Tensor:
     `real_images` [B,3,H,W] must require gradients and be what `real_logits` were computed from.
     """
     (gradient,) = torch.autograd.grad(real_logits.sum(), real_images, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3))
+    return gradient.square().sum(dim=(1, 2, 3))

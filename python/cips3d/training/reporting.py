@@ -1,0 +1,111 @@
+"""What a run writes while it goes on: stats.jsonl, TensorBoard events, sample pictures, a progress bar."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cips3d.data import image_grid
+from cips3d.render.draws import Draws
+from cips3d.render.rays import Camera
+from cips3d.training.trainer import Trainer
+
+SAMPLE_SEED = 0  # the same codes every time, so that successive pictures show the same heads
+SAMPLE_YAW_SPREADS = 1.5  # the columns of a sample picture span this many spreads of yaw on either side
+
+
+class Reporter:
+    """Writes into the run folder `run_dir`; entries after `step` from an interrupted attempt are dropped."""
+
+    def __init__(self, run_dir: Path, trainer: Trainer) -> None:
+        self.run_dir, self.trainer = run_dir, trainer
+        self.stats_path = run_dir / "stats.jsonl"
+        _drop_later_rows(self.stats_path, trainer.step)
+        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=trainer.step + 1)
+        self.bar = tqdm(total=trainer.config.schedule.steps, initial=trainer.step, unit="it", dynamic_ncols=True)
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def iteration(self, scalars: dict[str, float]) -> None:
+        """Take in one iteration's scalars; every `log_every` steps write their means."""
+        for name, value in scalars.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.bar.update()
+        self.bar.set_postfix(
+            px=self.trainer.resolution, D=f"{scalars['d_loss']:.3f}", G=f"{scalars['g_loss']:.3f}", refresh=False
+        )
+        if self.trainer.step % self.trainer.config.output.log_every == 0:
+            self._write_means()
+
+    def samples(self) -> Path:
+        """Write samples/<step>.png: one head a row from the averaged weights, yaw from left to right."""
+        size = self.trainer.config.output.sample_rows
+        picture = image_grid(sample_heads(self.trainer, rows=size, columns=size), columns=size)
+        path = self.run_dir / "samples" / f"{self.trainer.step:06d}.png"
+        picture.save(path)
+        self.writer.add_image("samples", np.asarray(picture), self.trainer.step, dataformats="HWC")
+        return path
+
+    def close(self) -> None:
+        self.bar.close()
+        self.writer.close()
+
+    def _write_means(self) -> None:
+        trainer = self.trainer
+        row = {name: total / self.counts[name] for name, total in self.sums.items()}
+        row |= {"resolution": trainer.resolution, "density_noise_std": trainer.density_noise_std}
+        row |= {"alpha": trainer.fade_alpha, "seconds": trainer.seconds}
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, trainer.step)
+        with open(self.stats_path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": trainer.step, **row}) + "\n")
+        self.sums, self.counts = {}, {}
+
+
+@torch.no_grad()
+def sample_heads(trainer: Trainer, rows: int, columns: int) -> torch.Tensor:
+    """Images [rows*columns,3,S,S] of `rows` fixed heads from the averaged generator, each at `columns` yaws."""
+    config, size = trainer.config, trainer.config.schedule.resolutions[-1]
+    codes = torch.Generator().manual_seed(SAMPLE_SEED)
+    z_shape, z_appearance = (
+        torch.randn(rows, dim, generator=codes).repeat_interleave(columns, 0).to(trainer.device)
+        for dim in (config.generator.z_shape_dim, config.generator.z_appearance_dim)
+    )
+    spread = SAMPLE_YAW_SPREADS * config.camera.yaw_std
+    yaws = config.camera.yaw_mean + torch.linspace(-spread, spread, columns).repeat(rows)
+    camera = Camera.from_angles(yaws, config.camera.pitch_mean, fov_deg=config.camera.fov_deg)
+    render = config.render
+    out = trainer.ema.module.render(
+        z_shape,
+        z_appearance,
+        camera,
+        resolution=size,
+        samples_per_ray=render.samples_per_ray,
+        hierarchical=render.hierarchical,
+        draws=Draws.none(1, 1, render.samples_per_ray, trainer.device),
+        last_back=render.last_back,
+        white_back=render.white_back,
+        ray_chunk=size * size,
+    )
+    return out.image.float().cpu()
+
+
+def _drop_later_rows(path: Path, step: int) -> None:
+    """Keep the rows up to `step` of a stats file: a run that was killed wrote more than its checkpoint knows."""
+    if not path.exists():
+        return
+    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # the last line of a killed run may be half a line
+        return float("inf")

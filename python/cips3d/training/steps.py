@@ -1,0 +1,126 @@
+"""One discriminator step and one generator step, as functions of explicit images, codes and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from cips3d.models.augment import AugmentDraws
+from cips3d.models.discriminator import Discriminator
+from cips3d.render.image import RenderOutput
+from cips3d.training.losses import discriminator_loss, generator_loss, r1_gradient_norm
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient is no longer a number; the weights were not changed by the step that found it."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How the discriminator looks at images: fade-in `alpha`, with or without the auxiliary part."""
+
+    alpha: float = 1.0
+    use_aux: bool = True
+
+    def images(self, rendered: RenderOutput) -> Tensor:
+        """The images to be judged: [B,3,H,W], or main then auxiliary images [2B,3,H,W]."""
+        return torch.cat([rendered.image, rendered.aux_image]) if self.use_aux else rendered.image
+
+    def reals(self, real: Tensor) -> Tensor:
+        """Real images in the same arrangement: both parts see the same ones."""
+        return torch.cat([real, real]) if self.use_aux else real
+
+    def logits(self, discriminator: Discriminator, images: Tensor, augment: AugmentDraws | None) -> Tensor:
+        """Logits [B,1], in float32 at least: softplus and its mean should not be rounded to bfloat16."""
+        logits = discriminator(images, alpha=self.alpha, use_aux=self.use_aux, augment=augment)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class DiscriminatorStep(NamedTuple):
+    """Outcome of a D step: loss, logits [B or 2B,1], squared R1 norms (or empty), norm before clipping."""
+
+    loss: Tensor
+    real_logits: Tensor
+    fake_logits: Tensor
+    r1: Tensor
+    grad_norm: Tensor
+
+
+class GeneratorStep(NamedTuple):
+    """Outcome of a G step: loss, logits, norm of the gradient before clipping."""
+
+    loss: Tensor
+    fake_logits: Tensor
+    grad_norm: Tensor
+
+
+def discriminator_step(
+    discriminator: Discriminator,
+    optimizer: Optimizer,
+    real: Tensor,
+    fake: Tensor,
+    judge: Judge,
+    *,
+    r1_weight: float,
+    clip_norm: float,
+    augments: tuple[AugmentDraws, AugmentDraws] | None = None,
+    precision: torch.dtype | None = None,
+) -> DiscriminatorStep:
+    """Adam on mean(softplus(D(fake)) + softplus(-D(real)) + r1_weight/2 ||dD/dx||^2).
+
+    `real` and `fake` are arranged by `judge`; r1_weight 0 leaves the penalty out; `augments` are for real and fake;
+    `precision` is the autocast dtype, or None. Raises NonFiniteError before touching a weight.
+    """
+    augment_real, augment_fake = augments or (None, None)
+    real = real.detach().requires_grad_(r1_weight > 0)
+    with torch.autocast(real.device.type, dtype=precision, enabled=precision is not None):
+        fake_logits = judge.logits(discriminator, fake.detach(), augment_fake)
+        real_logits = judge.logits(discriminator, real, augment_real)
+    r1 = r1_gradient_norm(real_logits, real) if r1_weight > 0 else real.new_zeros(0)
+    loss = discriminator_loss(real_logits, fake_logits)
+    if r1_weight > 0:
+        loss = loss + 0.5 * r1_weight * r1.mean()
+    grad_norm = _descend(optimizer, discriminator.parameters(), loss, clip_norm, "discriminator")
+    return DiscriminatorStep(loss.detach(), real_logits.detach(), fake_logits.detach(), r1.detach(), grad_norm)
+
+
+def generator_step(
+    generator: nn.Module,
+    discriminator: Discriminator,
+    optimizer: Optimizer,
+    fake: Tensor,
+    judge: Judge,
+    *,
+    clip_norm: float,
+    augment: AugmentDraws | None = None,
+    precision: torch.dtype | None = None,
+) -> GeneratorStep:
+    """Adam on mean softplus(-D(fake)), where `fake` carries the generator's graph. Raises NonFiniteError as above."""
+    discriminator.requires_grad_(False)
+    try:
+        with torch.autocast(fake.device.type, dtype=precision, enabled=precision is not None):
+            logits = judge.logits(discriminator, fake, augment)
+        loss = generator_loss(logits)
+        grad_norm = _descend(optimizer, generator.parameters(), loss, clip_norm, "generator")
+    finally:
+        discriminator.requires_grad_(True)
+    return GeneratorStep(loss.detach(), logits.detach(), grad_norm)
+
+
+def _descend(
+    optimizer: Optimizer, parameters: Iterable[nn.Parameter], loss: Tensor, clip_norm: float, name: str
+) -> Tensor:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = clip_grad_norm_(parameters, clip_norm)
+    # A finite gradient norm implies finite gradients; a loss can be infinite with zero gradient, so look at both.
+    if not torch.isfinite(torch.stack([loss.detach(), norm])).all():
+        raise NonFiniteError(f"the {name}'s loss is {loss.item():g} and its gradient norm {norm.item():g}")
+    optimizer.step()
+    return norm.detach()

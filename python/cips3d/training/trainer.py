@@ -1,0 +1,204 @@
+"""The state of a training run and one iteration of it: a discriminator step, a generator step, the moving average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cips3d.config.training import TrainingConfig
+from cips3d.data import TrainingBatches
+from cips3d.models.augment import AugmentDraws
+from cips3d.models.discriminator import Discriminator
+from cips3d.models.generator import Generator
+from cips3d.render.image import RenderOutput
+from cips3d.render.rays import Camera
+from cips3d.training.ema import Ema
+from cips3d.training.steps import Judge, discriminator_step, generator_step
+
+PRECISIONS = {"off": None, "bf16": torch.bfloat16}
+
+
+class Trainer:
+    """Networks, optimisers, moving average, random numbers and counters of one run.
+
+    `images` yields real batches [B,3,S,S] float32 in [-1,1], S the last resolution of the schedule. All other random
+    numbers come from `self.rng`, so `state_dict` holds everything that the rest of the run depends on: on the CPU a
+    resumed run repeats the uninterrupted one bit for bit (unless a time budget ends its stages).
+    """
+
+    def __init__(
+        self, config: TrainingConfig, images: TrainingBatches, device: torch.device, impl: str = "auto"
+    ) -> None:
+        self.config, self.images, self.device = config, images, device
+        with torch.random.fork_rng():  # the initial weights depend on the seed alone
+            torch.manual_seed(config.seed)
+            self.generator = Generator(config.generator, impl=impl).to(device)
+            self.discriminator = Discriminator(config.discriminator).to(device)
+        optimizer = config.optimizer
+        self.ema = Ema(self.generator, optimizer.ema_decay, optimizer.ema_start)
+        self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=optimizer.g_lr, betas=optimizer.betas)
+        self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=optimizer.d_lr, betas=optimizer.betas)
+        self.rng = torch.Generator(device=device).manual_seed(config.seed)
+        self.step = 0  # iterations done
+        self.seconds = 0.0  # time spent in them
+        self.stage = 0  # index into schedule.resolutions
+        self.stage_start = 0  # step at which the stage began
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images being trained on, in pixels."""
+        return self.config.schedule.resolutions[self.stage]
+
+    @property
+    def progress(self) -> float:
+        """The part of the run that is done, in [0,1]: of its steps or of its minutes, whichever is further."""
+        schedule = self.config.schedule
+        by_steps = self.step / schedule.steps if schedule.steps else 1.0
+        by_time = self.seconds / (60.0 * schedule.minutes) if schedule.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    @property
+    def density_noise_std(self) -> float:
+        """max(0, 1 - step / density_noise_steps): early noise keeps the NeRF from settling on thin fog."""
+        steps = self.config.render.density_noise_steps
+        return max(0.0, 1.0 - self.step / steps) if steps else 0.0
+
+    @property
+    def fade_alpha(self) -> float:
+        """Weight of the newest discriminator layers; the first stage has no older ones to fade from."""
+        steps = self.config.schedule.fade_steps
+        return 1.0 if self.stage == 0 or not steps else min(1.0, (self.step - self.stage_start) / steps)
+
+    def iterate(self) -> dict[str, float]:
+        """One iteration; returns its scalars. Raises NonFiniteError before the failing step changes a weight."""
+        self._enter_stage()
+        scalars = self._discriminate() | self._generate()
+        self.step += 1
+        self.ema.update(self.generator, self.step)
+        return scalars
+
+    def render(self, grad_rays: int | None) -> RenderOutput:
+        """A batch of training images from fresh codes, poses and draws."""
+        config, render = self.config, self.config.render
+        precision = PRECISIONS[config.optimizer.precision]
+        z_shape, z_appearance, camera = self.sample_inputs(config.optimizer.batch_size)
+        with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
+            return self.generator.render(
+                z_shape,
+                z_appearance,
+                camera,
+                resolution=self.resolution,
+                samples_per_ray=render.samples_per_ray,
+                hierarchical=render.hierarchical,
+                generator=self.rng,
+                density_noise_std=self.density_noise_std,
+                last_back=render.last_back,
+                white_back=render.white_back,
+                grad_rays=grad_rays,
+            )
+
+    def sample_inputs(self, batch: int) -> tuple[Tensor, Tensor, Camera]:
+        """Fresh codes [B,Z], [B,Z'] and cameras of the configured pose distribution."""
+        pose = self.config.camera
+        z_shape, z_appearance = (
+            torch.randn(batch, size, generator=self.rng, device=self.device)
+            for size in (self.config.generator.z_shape_dim, self.config.generator.z_appearance_dim)
+        )
+        camera = Camera.sample(
+            batch,
+            pose.yaw_mean,
+            pose.yaw_std,
+            pose.pitch_mean,
+            pose.pitch_std,
+            pose.distribution,
+            generator=self.rng,
+            fov_deg=pose.fov_deg,
+        )
+        return z_shape, z_appearance, camera
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values: what `load_state_dict` needs to go on as if nothing had happened."""
+        return {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "g_optimizer": self.g_optimizer.state_dict(),
+            "d_optimizer": self.d_optimizer.state_dict(),
+            "rng": self.rng.get_state(),
+            "images": self.images.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "stage": self.stage,
+            "stage_start": self.stage_start,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.ema.module.load_state_dict(state["ema"])
+        self.g_optimizer.load_state_dict(state["g_optimizer"])
+        self.d_optimizer.load_state_dict(state["d_optimizer"])
+        self.rng.set_state(state["rng"].cpu())
+        self.images.load_state_dict(state["images"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.stage, self.stage_start = state["stage"], state["stage_start"]
+
+    def _enter_stage(self) -> None:
+        stage = self.config.schedule.stage(self.progress)
+        if stage > self.stage:
+            self.stage, self.stage_start = stage, self.step
+
+    def _discriminate(self) -> dict[str, float]:
+        loss, optimizer = self.config.loss, self.config.optimizer
+        judge = Judge(self.fade_alpha, loss.use_aux)
+        with torch.no_grad():
+            fake = judge.images(self.render(grad_rays=None))
+        real = judge.reals(self._real_batch())
+        penalised = self.step % loss.r1_every == 0
+        result = discriminator_step(
+            self.discriminator,
+            self.d_optimizer,
+            real,
+            fake,
+            judge,
+            # A lazy penalty keeps its strength on average (StyleGAN2, section 3.1).
+            r1_weight=loss.r1_weight * loss.r1_every if penalised else 0.0,
+            clip_norm=optimizer.clip_norm,
+            augments=(self._augment(real), self._augment(fake)) if loss.diff_augment else None,
+            precision=PRECISIONS[optimizer.precision],
+        )
+        scalars = {
+            "d_loss": result.loss.item(),
+            "d_grad_norm": result.grad_norm.item(),
+            "real_logit": result.real_logits.mean().item(),
+            "fake_logit": result.fake_logits.mean().item(),
+        }
+        return scalars | ({"r1": result.r1.mean().item()} if penalised else {})
+
+    def _generate(self) -> dict[str, float]:
+        loss, optimizer = self.config.loss, self.config.optimizer
+        judge = Judge(self.fade_alpha, loss.use_aux)
+        fake = judge.images(self.render(self.config.render.grad_rays))
+        result = generator_step(
+            self.generator,
+            self.discriminator,
+            self.g_optimizer,
+            fake,
+            judge,
+            clip_norm=optimizer.clip_norm,
+            augment=self._augment(fake) if loss.diff_augment else None,
+            precision=PRECISIONS[optimizer.precision],
+        )
+        return {"g_loss": result.loss.item(), "g_grad_norm": result.grad_norm.item()}
+
+    def _real_batch(self) -> Tensor:
+        images = next(self.images).to(self.device)
+        # Earlier stages see area averages of the same images.
+        return images if images.shape[-1] == self.resolution else F.adaptive_avg_pool2d(images, self.resolution)
+
+    def _augment(self, images: Tensor) -> AugmentDraws:
+        return AugmentDraws.sample(len(images), images.shape[-1], self.rng)

@@ -1,0 +1,64 @@
+"""Training presets: each loads, can be overridden everywhere, and a changed one is told apart from the one of a run."""
+
+import pytest
+
+from cips3d.config import ConfigError, preset_names
+from cips3d.config.training import check_same_run, load_training, read_training, replace, write_training
+
+
+@pytest.mark.parametrize("name", preset_names("training"))
+def test_presets_load_and_survive_writing(name, tmp_path):
+    config = load_training(name)
+    write_training(config, tmp_path / "config.yaml")
+    assert read_training(tmp_path / "config.yaml") == config
+    check_same_run(config, tmp_path / "config.yaml")
+
+
+def test_released_values():
+    config = load_training("released_ffhq_32")
+    assert (config.optimizer.g_lr, config.optimizer.d_lr, config.optimizer.betas) == (2e-4, 2e-3, (0.0, 0.999))
+    assert config.generator.inr_width == 512 and config.discriminator.max_size == 1024
+    assert config.loss.r1_weight == 10 and config.schedule.steps == 80_000
+
+
+def test_overrides_reach_defaults_and_the_generator():
+    config = load_training("tiny", ["generator.inr_width=16", "output.log_every=7", "optimizer.precision=bf16"])
+    assert (config.generator.inr_width, config.output.log_every, config.optimizer.precision) == (16, 7, "bf16")
+    assert load_training("tiny", ["generator=demo"]).generator == load_training("demo").generator
+
+
+@pytest.mark.parametrize(
+    "assignment, message",
+    [
+        ("optimiser.g_lr=1", r"unknown key 'optimiser' \(did you mean 'optimizer'\?\)"),
+        ("optimizer.glr=1", r"unknown key 'glr' in optimizer \(did you mean 'g_lr'\?\)"),
+        ("optimizer.g_lr=fast", "optimizer.g_lr must be a number, got 'fast'"),
+        ("generator=dmeo", r"no generator preset 'dmeo' \(did you mean 'demo'\?\)"),
+        ("discriminator.aux_channels=[]", "loss.use_aux is true"),
+        ("schedule.resolutions=[8, 64]", "goes up to 64"),
+        ("schedule.resolution_shares=[0.5]", "one share for each resolution"),
+    ],
+)
+def test_mistakes(assignment, message):
+    with pytest.raises(ConfigError, match=message):
+        load_training("tiny", [assignment])
+
+
+def test_unknown_preset():
+    with pytest.raises(ConfigError, match=r"no training preset 'tyni' \(did you mean 'tiny'\?\); there are: "):
+        load_training("tyni")
+
+
+def test_stages():
+    schedule = replace(
+        load_training("tiny"), "schedule", resolutions=(4, 8, 16), resolution_shares=(0.5, 0.25, 0.25)
+    ).schedule
+    assert [schedule.stage(p) for p in (0.0, 0.49, 0.5, 0.74, 0.76, 1.0)] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_run_keeps_its_configuration(tmp_path):
+    config, path = load_training("tiny"), tmp_path / "config.yaml"
+    write_training(config, path)
+    check_same_run(replace(config, "schedule", steps=100), path)
+    with pytest.raises(ConfigError, match=r"optimizer.g_lr: 0.0002 there, 0.1 now\).*another --run-dir"):
+        check_same_run(replace(config, "optimizer", g_lr=0.1), path)

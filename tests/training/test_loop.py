@@ -1,0 +1,147 @@
+"""The loop: what a run leaves behind, exact resumption, stopping, divergence, and what mistakes are told."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from cips3d.config import ConfigError
+from cips3d.training import loop
+from cips3d.training.checkpoint import CheckpointError, load_checkpoint
+from cips3d.training.loop import TrainingStopped, train
+from cips3d.training.trainer import Trainer
+
+SECONDS = "seconds"  # the one entry of a state that differs between equal runs
+
+
+def assert_same(a, b, path=""):
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            if key != SECONDS:
+                assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def rows(run_dir):
+    return [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
+
+
+def test_a_whole_run(tiny, tmp_path):
+    config = tiny()
+    result = train(config, tmp_path)
+    assert (result.step, result.reason) == (6, "steps")
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["000003.png", "000006.png"]
+    stats = rows(tmp_path)
+    assert [row["step"] for row in stats] == [1, 2, 3, 4, 5, 6]
+    assert [row["resolution"] for row in stats] == [8, 8, 8, 16, 16, 16]
+    # The penalty is computed in every second step; what is not computed is not reported.
+    assert ["r1" in row for row in stats] == [True, False, True, False, True, False]
+    assert any((tmp_path / "tensorboard").iterdir())
+    start = Trainer(config, FakeImages(), torch.device("cpu")).generator.state_dict()
+    ended = load_checkpoint(result.checkpoint)["generator"]
+    assert not torch.equal(start["aux_rgb.weight"], ended["aux_rgb.weight"])
+
+
+class FakeImages:
+    """For tests that never ask for an image."""
+
+
+def test_resuming_repeats_the_uninterrupted_run(tiny, tmp_path):
+    train(tiny(), tmp_path / "whole")
+    # Interrupted after three of six steps: between two checkpoints, one step before the resolution changes.
+    stop_after(3, tiny(), tmp_path / "parts")
+    train(tiny(), tmp_path / "parts")
+    latest = "checkpoints/latest.pt"
+    assert_same(load_checkpoint(tmp_path / "whole" / latest), load_checkpoint(tmp_path / "parts" / latest))
+    drop = [{k: v for k, v in row.items() if k != SECONDS} for row in rows(tmp_path / "whole")]
+    assert drop == [{k: v for k, v in row.items() if k != SECONDS} for row in rows(tmp_path / "parts")]
+
+
+def stop_after(steps, config, run_dir, number=signal.SIGTERM):
+    """Run the loop and send this process a signal during iteration `steps`."""
+    iterate = Trainer.iterate
+
+    def iterate_and_signal(trainer):
+        if trainer.step == steps - 1:
+            os.kill(os.getpid(), number)
+        return iterate(trainer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "iterate", iterate_and_signal)
+        return train(config, run_dir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_stop(tiny, tmp_path, number):
+    before = signal.getsignal(number)
+    result = stop_after(3, tiny(), tmp_path, number)
+    assert (result.step, result.reason) == (3, number.name)
+    assert load_checkpoint(result.checkpoint)["step"] == 3
+    assert signal.getsignal(number) is before
+
+
+def test_killed_run_forgets_what_its_checkpoint_does_not_know(tiny, tmp_path):
+    def killed(trainer):
+        raise KeyError("as if killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Reporter, "samples", killed)  # in step 3, after the checkpoint of step 2
+        with pytest.raises(KeyError):
+            train(tiny(), tmp_path)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
+    with open(tmp_path / "stats.jsonl", "a") as file:
+        file.write('{"step": 4, "d_lo')
+    train(tiny(), tmp_path)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_can_be_lengthened(tiny, tmp_path):
+    train(tiny("schedule.resolutions=[8]"), tmp_path)
+    assert train(tiny("schedule.resolutions=[8]"), tmp_path).step == 6
+    assert train(tiny("schedule.resolutions=[8]", "schedule.steps=7"), tmp_path).step == 7
+
+
+def test_time_budget(tiny, tmp_path):
+    result = train(tiny("schedule.steps=1000000", "schedule.minutes=0.005"), tmp_path)
+    assert result.reason == "minutes" and result.seconds >= 0.3
+    assert load_checkpoint(result.checkpoint)["stage"] == 1
+
+
+def test_divergence_stops_with_the_state_saved(tiny, tmp_path):
+    with pytest.raises(
+        TrainingStopped, match=r"(discriminator|generator)'s loss is (nan|inf).*diverged.pt.*lower learning rate"
+    ):
+        train(tiny("optimizer.d_lr=1e30"), tmp_path)
+    assert load_checkpoint(tmp_path / "checkpoints" / "diverged.pt")["step"] < 6
+
+
+def test_mistakes_are_told(tiny, tmp_path):
+    train(tiny("schedule.steps=1"), tmp_path / "run")
+    with pytest.raises(ConfigError, match="optimizer.batch_size: 2 there, 3 now"):
+        train(tiny("optimizer.batch_size=3"), tmp_path / "run")
+    checkpoint = tmp_path / "run" / "checkpoints" / "latest.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="latest.pt is damaged"):
+        train(tiny(), tmp_path / "run")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot write into the run folder"):
+        train(tiny(), tmp_path / "file")
+
+
+def test_bf16_stays_near_full_precision(tiny, tmp_path):
+    train(tiny("schedule.steps=1"), tmp_path / "full")
+    train(tiny("schedule.steps=1", "optimizer.precision=bf16"), tmp_path / "bf16")
+    full, bf16 = rows(tmp_path / "full")[0], rows(tmp_path / "bf16")[0]
+    assert full["d_loss"] != bf16["d_loss"]
+    # bfloat16 keeps 8 bits; logits of order 1 move the loss by about 2^-8 each.
+    assert full["d_loss"] == pytest.approx(bf16["d_loss"], rel=0.05)
