@@ -10,14 +10,18 @@ The ops live in `ops/` (one file each), their definitions in plain PyTorch in `r
 
 from ._native import native as _native
 from ._status import OpStatus, Status, status
+from .layers import FiLMSine, ModFC, VolumeRenderer
 from .ops import VolumeRenderOutput, film_sine, merge_samples, modfc, sample_pdf, volume_render
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FiLMSine",
+    "ModFC",
     "OpStatus",
     "Status",
     "VolumeRenderOutput",
+    "VolumeRenderer",
     "build_info",
     "film_sine",
     "merge_samples",

@@ -56,7 +56,7 @@ register(
         schema=SCHEMA,
         backward_schema=SCHEMA_BACKWARD,
         reference=reference.film_sine,
-        reference_backward=lambda *args, **options: reference.film_sine_backward(*args, **options),
+        reference_backward=reference.film_sine_backward,
         fake=_fake,
         grad_of=((0,), (1,), (2,), (3,), (4,)),
     )

@@ -56,7 +56,7 @@ register(
         schema=SCHEMA,
         backward_schema=SCHEMA_BACKWARD,
         reference=reference.modfc,
-        reference_backward=lambda *args, **options: reference.modfc_backward(*args, **options),
+        reference_backward=reference.modfc_backward,
         fake=_fake,
         grad_of=((0,), (1,), (2,), (3,), (4,)),
     )

@@ -96,7 +96,7 @@ register(
         schema=SCHEMA,
         backward_schema=SCHEMA_BACKWARD,
         reference=reference.volume_render,
-        reference_backward=lambda *args, **options: reference.volume_render_backward(*args, **options),
+        reference_backward=reference.volume_render_backward,
         fake=_fake,
         grad_of=((0, 3), (1,), (2,), (4,), (5,)),  # noise is added to density: one gradient for both
     )

@@ -53,6 +53,11 @@ inline CudaDtype cuda_dtype(const Tensor& t) {
   }
 }
 
+// What the kernels compute in, and keep their working memory in.
+inline ScalarType compute_dtype(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
 // Memory for a kernel to write. The emulator fills it with NaN patterns: what the kernel leaves out shows.
 inline Tensor new_output(const Tensor& like, const std::vector<int64_t>& shape,
                          std::optional<ScalarType> type = std::nullopt) {
@@ -62,6 +67,37 @@ inline Tensor new_output(const Tensor& like, const std::vector<int64_t>& shape,
 #endif
   return t;
 }
+
+// Working memory of one call, in the dtype the kernels compute in; *pointer is its address, null if it is empty.
+class Workspace {
+ public:
+  Workspace(const Tensor& like, const std::vector<int64_t>& shape, void** pointer)
+      : memory_(new_output(like, shape, compute_dtype(like))) {
+    *pointer = memory_.numel() > 0 ? memory_.mutable_data_ptr() : nullptr;
+  }
+
+ private:
+  Tensor memory_;
+};
+
+// The outputs of a backward op: an empty tensor and a null pointer for gradients that are not wanted or whose input is
+// absent.
+class NewGradients {
+ public:
+  NewGradients(const Tensor& like, int64_t grad_mask) : like_(like), grad_mask_(grad_mask) {}
+
+  Tensor make(int position, const std::optional<Tensor>& input, void** pointer) const {
+    *pointer = nullptr;
+    if (!input || !((grad_mask_ >> position) & 1)) return no_gradient(like_);
+    Tensor gradient = new_output(like_, {input->sizes().begin(), input->sizes().end()});
+    if (gradient.numel() > 0) *pointer = gradient.mutable_data_ptr();
+    return gradient;
+  }
+
+ private:
+  const Tensor& like_;
+  int64_t grad_mask_;
+};
 
 inline const void* data(const Tensor& t) { return t.const_data_ptr(); }
 inline const void* data(const std::optional<Tensor>& t) { return t ? t->const_data_ptr() : nullptr; }

@@ -2,13 +2,15 @@
 
 import os
 import subprocess
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import cips3d_ext  # noqa: F401  defines the schemas that the emulated ops share
+from cips3d_ext.ops import _registry  # importing it defines the schemas that the emulated ops share
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZERS = os.environ.get("CIPS3D_SANITIZE", "")  # set by run_sanitized.sh
@@ -45,6 +47,13 @@ class Emulated:
     schedules = SCHEDULES
     sanitized = bool(SANITIZERS)
 
+    def names(self) -> list[str]:
+        """The dispatcher ops that have an emulated kernel."""
+        qualified = [op for op in torch._C._dispatch_get_all_op_names() if op.startswith("cips3d_ext::")]
+        names = [op.removeprefix("cips3d_ext::") for op in qualified]
+        has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+        return [name for name in names if has_kernel(f"cips3d_emulated::{name}", "CPU")]
+
     def schedule(self, order: str, seed: int) -> None:
         self.ops.set_schedule(order, seed)
 
@@ -67,3 +76,18 @@ def emulated() -> Emulated:
     torch.ops.load_library(str(build_emulator(SANITIZERS)))
     define_schemas()
     return Emulated()
+
+
+@pytest.fixture(scope="module")
+def on_emulator(emulated: Emulated) -> Iterator[Emulated]:
+    """While it lasts the public functions of cips3d_ext run the emulated CUDA kernels for CPU tensors."""
+    library = torch.library.Library("cips3d_ext", "IMPL")
+    native = dict(_registry.NATIVE_DEVICES)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*[Oo]verriding a previously registered kernel", UserWarning)
+        for name in emulated.names():
+            library.impl(name, getattr(emulated.ops, name).default, "CPU")
+    _registry.NATIVE_DEVICES.update({op: frozenset({"cpu"}) for op in emulated.names() if op in native})
+    yield emulated
+    _registry.NATIVE_DEVICES.update(native)
+    library._destroy()

@@ -8,6 +8,7 @@ import torch
 from cips3d.data.heads import HeadPose, render_head, render_indexed, sample_parameters, sample_pose
 from cips3d.data.heads.render import FAR, HIT, NEAR, camera_basis
 from cips3d.data.heads.sdf import BLEND, EXPONENT_LIMIT, Group, HeadSDF, Material, ellipsoids
+from cips3d.render import Camera, camera_rays
 
 FRONTAL = HeadPose(math.pi / 2, math.pi / 2)
 BOX = 0.12  # half the side of the cube that a generator's field covers
@@ -35,6 +36,15 @@ def test_the_same_index_is_the_same_picture_whatever_was_rendered_before():
     assert torch.equal(first.image, again.image)
     assert torch.equal(first.depth, again.depth)
     assert first.pose == again.pose == sample_pose(3, 7)
+
+
+def test_rays_are_those_of_the_generator():
+    picture = render_indexed(0, 3, 9)
+    yaw, pitch = (torch.tensor([angle], dtype=torch.float64) for angle in (picture.pose.yaw, picture.pose.pitch))
+    rays = camera_rays(Camera.from_angles(yaw, pitch), 9)
+    points = rays.origins[0] + rays.directions[0] * picture.depth.double().flatten()[:, None]
+    seen = picture.depth.isfinite().flatten()
+    np.testing.assert_allclose(world_points(picture).reshape(3, -1).T[seen], points[seen], atol=1e-7)
 
 
 def test_seeds_and_indices_are_different_people():

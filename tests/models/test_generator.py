@@ -90,7 +90,7 @@ def test_chunks_bound_the_field(model, inputs):
 
 def test_styles_are_computed_once(model, inputs):
     calls = []
-    for affine in (model.field.colour.gamma, model.inr.blocks[0].first.affine):
+    for affine in (model.field.colour.gamma, model.inr.blocks[0].first.modulation):
         affine.register_forward_hook(lambda *_: calls.append(1))
     render(model, inputs, ray_chunk=10)
     assert len(calls) == 2

@@ -7,6 +7,7 @@ stopped; a file lock makes a second process wait for the first one's result inst
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,5 +108,9 @@ class SyntheticHeads(ImageDataset):
 def _locked(path: Path) -> Iterator[None]:
     """Hold an exclusive file lock; the operating system frees it even if the process is killed."""
     with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"synthetic-heads: another process is rendering; waiting for it ({path})", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from cips3d.models.generator_config import GeneratorConfig
 from cips3d.models.mapping import MappingNetwork
 from cips3d.render.draws import Draws, complete_draws
-from cips3d.render.field import SINE_INIT_DIVISOR, Film, FilmSirenField
+from cips3d.render.field import Film, FilmSirenField
 from cips3d.render.image import Pixels, RenderOutput, all_pixels, partly_differentiable_pixels, to_images
 from cips3d.render.inr import Inr
 from cips3d.render.rays import Camera, Rays, camera_rays
 from cips3d.render.volume import VolumeSettings, render_rays
 
+AUX_INIT_DIVISOR = 25.0  # auxiliary pictures start almost grey
 MEAN_STYLE_BATCH = 1000  # codes mapped at a time by update_mean_styles
 
 
@@ -64,7 +66,7 @@ class Generator(nn.Module):
             impl,
         )
         self.aux_rgb = nn.Linear(config.feature_dim, 3)
-        bound = (6 / config.feature_dim) ** 0.5 / SINE_INIT_DIVISOR
+        bound = math.sqrt(6 / config.feature_dim) / AUX_INIT_DIVISOR
         nn.init.uniform_(self.aux_rgb.weight, -bound, bound)
         self.register_buffer("mean_w_shape", None, persistent=False)
         self.register_buffer("mean_w_appearance", None, persistent=False)

@@ -84,7 +84,7 @@ def _inr_entries(config: GeneratorConfig) -> Layout:
             source = f"inr_net.network.{size}.{official}"
             target = f"inr.blocks.{k}.{ours}"
             entries.append(Entry(f"{source}.weight", f"{target}.weight", transposed=True))
-            entries += _linear_entries(f"{source}.modulation", f"{target}.affine")
+            entries += _linear_entries(f"{source}.modulation", f"{target}.modulation")
             entries.append(Entry(f"{source}.norm.weight", None, unused=torch.ones(width)))
             entries.append(Entry(f"{source}.norm.bias", None, unused=torch.zeros(width)))
     for k, size in enumerate(BLOCK_SIZES[: config.inr_blocks]):
@@ -107,8 +107,11 @@ def _appearance_mapping_entries(config: GeneratorConfig) -> Layout:
 
 
 def _film_entries(official: str, ours: str) -> Layout:
-    parts = (("linear", "linear"), ("gain_fc", "gamma"), ("bias_fc", "beta"))
-    return [entry for source, target in parts for entry in _linear_entries(f"{official}.{source}", f"{ours}.{target}")]
+    affines = (("gain_fc", "gamma"), ("bias_fc", "beta"))
+    entries = _linear_entries(f"{official}.linear", ours)
+    for source, target in affines:
+        entries += _linear_entries(f"{official}.{source}", f"{ours}.{target}")
+    return entries
 
 
 def _linear_entries(official: str, ours: str) -> Layout:

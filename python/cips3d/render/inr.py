@@ -11,29 +11,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cips3d_ext import modfc
+from cips3d_ext import ModFC
 
 LRELU_SLOPE = 0.2
-STYLE_OFFSET = 1.0  # W * (style + 1): a zero style leaves the weights as they are
 RGB_INIT_DIVISOR = 100.0  # pictures start almost grey
-
-
-class ModFCLayer(nn.Module):
-    """Modulated, demodulated linear map and leaky ReLU; the style is affine in w (official `SinStyleMod`)."""
-
-    def __init__(self, in_features: int, out_features: int, style_dim: int, impl: str) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.affine = nn.Linear(style_dim, in_features)
-        self.impl = impl
-        # Demodulation cancels the scale of the weights; it only sets how far one Adam step moves them.
-        nn.init.kaiming_normal_(self.weight, a=LRELU_SLOPE, mode="fan_out")
-        nn.init.kaiming_normal_(self.affine.weight, a=LRELU_SLOPE)
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:  # [B,N,I], [B,I] -> [B,N,O]
-        return modfc(
-            x, self.weight, style, style_offset=STYLE_OFFSET, activation="lrelu", alpha=LRELU_SLOPE, impl=self.impl
-        )
 
 
 class InrBlock(nn.Module):
@@ -41,15 +22,16 @@ class InrBlock(nn.Module):
 
     def __init__(self, in_features: int, width: int, style_dim: int, skip: bool, impl: str) -> None:
         super().__init__()
-        self.first = ModFCLayer(in_features, width, style_dim, impl)
-        self.second = ModFCLayer(width, width, style_dim, impl)
+        # Weights * (style + 1), the layer's default: a zero style leaves the weights as they are.
+        self.first = ModFC(in_features, width, style_dim, activation="lrelu", alpha=LRELU_SLOPE, impl=impl)
+        self.second = ModFC(width, width, style_dim, activation="lrelu", alpha=LRELU_SLOPE, impl=impl)
         self.skip = skip
 
     def styles(self, style: Tensor) -> tuple[Tensor, Tensor]:
-        return self.first.affine(style), self.second.affine(style)
+        return self.first.modulation(style), self.second.modulation(style)
 
     def forward(self, x: Tensor, styles: tuple[Tensor, Tensor]) -> Tensor:
-        y = self.second(self.first(x, styles[0]), styles[1])
+        y = self.second.apply_style(self.first.apply_style(x, styles[0]), styles[1])
         return y + x if self.skip else y
 
 

@@ -1,8 +1,7 @@
 """Pictures of synthetic heads: rays, sphere tracing, shading, area down-sampling.
 
-Camera convention (CIPS-3D): on the unit sphere at (sin pitch cos yaw, cos pitch, sin pitch sin yaw), looking at the
-origin, y up; pixel (row i, column j) of an S x S image looks along (x_j, y_i, -1/tan(fov/2)) with
-x = linspace(-1, 1, S), y = linspace(1, -1, S), so that the outer pixels look exactly along the field's edges.
+The camera is the generator's (cips3d.render.rays): pixel rays pass through the pixels' corners, the outer ones exactly
+along the edges of the field of view; sub-pixel rays lie evenly around them.
 """
 
 import math
@@ -14,6 +13,7 @@ from torch import Tensor
 from cips3d.data.heads.parameters import HeadParameters, HeadPose, sample_parameters, sample_pose
 from cips3d.data.heads.sdf import HeadSDF
 from cips3d.data.heads.shading import shade
+from cips3d.render import Camera
 
 FOV = math.radians(12.0)
 NEAR, FAR = 0.88, 1.12  # distances along a ray between which a head lies
@@ -37,19 +37,9 @@ class HeadImage:
 
 def camera_basis(pose: HeadPose) -> tuple[Tensor, Tensor]:
     """Origin [3,1] and rotation [3,3] (columns right, up, backward), float32, of the camera at `pose`."""
-    origin = torch.tensor(
-        [
-            math.sin(pose.pitch) * math.cos(pose.yaw),
-            math.cos(pose.pitch),
-            math.sin(pose.pitch) * math.sin(pose.yaw),
-        ],
-        dtype=torch.float64,
-    )
-    backward = origin  # it looks at the origin from the unit sphere
-    right = torch.linalg.cross(torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64), backward)
-    right = right / right.norm()
-    up = torch.linalg.cross(backward, right)
-    return origin.float()[:, None], torch.stack([right, up, backward], dim=1).float()
+    angles = torch.tensor([pose.yaw, pose.pitch], dtype=torch.float64)
+    cam2world = Camera.from_angles(angles[:1], angles[1:]).cam2world[0].float()
+    return cam2world[:3, 3:], cam2world[:3, :3]
 
 
 def _grid(resolution: int, supersample: int) -> Tensor:
