@@ -20,6 +20,10 @@
 #error "CPU kernel files are compiled once per level, with -DCIPS3D_SIMD_LEVEL=avx512, avx2 or portable"
 #endif
 #define CIPS3D_SIMD_NS CIPS3D_SIMD_LEVEL
+// CIPS3D_LEVEL_NAME(f) is f_avx512, f_avx2 or f_portable: what a kernel file exports.
+#define CIPS3D_LEVEL_NAME(name) CIPS3D_JOIN_EXPANDED(name, CIPS3D_SIMD_LEVEL)
+#define CIPS3D_JOIN_EXPANDED(name, level) CIPS3D_JOIN(name, level)
+#define CIPS3D_JOIN(name, level) name##_##level
 #define CIPS3D_INLINE inline __attribute__((always_inline))
 
 namespace cips3d::CIPS3D_SIMD_NS {
@@ -230,6 +234,14 @@ class Scratch {
  private:
   static constexpr std::align_val_t kAlignment{64};
   T* data_;
+};
+
+template <class T>
+class ZeroedScratch : public Scratch<T> {
+ public:
+  explicit ZeroedScratch(int64_t count) : Scratch<T>(count) {
+    for (int64_t i = 0; i < count; ++i) (*this)[i] = 0;
+  }
 };
 
 }  // namespace cips3d::CIPS3D_SIMD_NS

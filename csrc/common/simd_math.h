@@ -70,11 +70,20 @@ CIPS3D_INLINE Vec<float> sin(Vec<float> x) {
   sin_cos(x, sine, cosine);  // the unused cosine is optimised away
   return sine;
 }
+CIPS3D_INLINE Vec<float> cos(Vec<float> x) {
+  Vec<float> sine, cosine;
+  sin_cos(x, sine, cosine);
+  return cosine;
+}
 CIPS3D_INLINE void sin_cos(Vec<double> x, Vec<double>& sine, Vec<double>& cosine) {
   sin_cos_by_lane<double>(x, sine, cosine);
 }
 CIPS3D_INLINE Vec<double> sin(Vec<double> x) {
   for (int i = 0; i < kLanes<double>; ++i) x[i] = ::sin(x[i]);
+  return x;
+}
+CIPS3D_INLINE Vec<double> cos(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = ::cos(x[i]);
   return x;
 }
 

@@ -1,0 +1,98 @@
+// film_sine on the CPU: allocates, runs the kernels of this machine's SIMD level on torch's threads, registers the ops.
+#include "film_sine/film_sine_cpu.h"
+#include "common/cpu_call.h"
+#include "common/cpu_dtype.h"
+#include "common/parallel.h"
+#include "film_sine/film_sine.h"
+
+namespace cips3d {
+namespace {
+
+const FilmSineCpuKernels& kernels_for(const Tensor& x) {
+  return CIPS3D_CPU_KERNELS(film_sine_cpu_kernels)[cpu_dtype_index(x)];
+}
+
+FilmSineCpuCall plain_call(const FilmSineCall& call) {
+  FilmSineCpuCall plain{};
+  plain.sizes = call.sizes;
+  plain.options = call.options;
+  plain.x = data(call.x);
+  plain.weight = data(call.weight);
+  plain.bias = data(call.bias);
+  plain.gamma = data(call.gamma);
+  plain.beta = data(call.beta);
+  return plain;
+}
+
+Tensor film_sine_cpu(const FilmSineCall& call) {
+  const FilmSineSizes& sizes = call.sizes;
+  Tensor y = on_huge_pages(torch::stable::new_empty(call.x, {sizes.batch, sizes.points, sizes.outputs}));
+  if (y.numel() == 0) return y;
+  const FilmSineCpuKernels& kernels = kernels_for(call.x);
+  FilmSineCpuCall plain = plain_call(call);
+  const Tensor panels = working_memory(call.x, sizes.inputs * padded(sizes.outputs));
+  plain.panels = data(panels);
+  plain.y = data(y);
+  kernels.pack(plain);
+  const int64_t tiles = plain.tiles().count();
+  parallel_shares(tiles, worker_count(tiles),
+                  [&](int64_t, int64_t first, int64_t last) { kernels.forward(plain, first, last); });
+  return y;
+}
+
+FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor& grad_y, int64_t grad_mask) {
+  const FilmSineSizes& sizes = call.sizes;
+  const auto gradient = [&](FilmSineGradient which, const std::optional<Tensor>& like) {
+    return like && (grad_mask >> which & 1) ? std::optional<Tensor>(output_like(*like)) : std::nullopt;
+  };
+  const std::optional<Tensor> grad_x = gradient(kFilmGradX, call.x),
+                              grad_weight = gradient(kFilmGradWeight, call.weight),
+                              grad_bias = gradient(kFilmGradBias, call.bias),
+                              grad_gamma = gradient(kFilmGradGamma, call.gamma),
+                              grad_beta = gradient(kFilmGradBeta, call.beta);
+  const FilmSineGradients grads{gradient_or_none(grad_x, call.x), gradient_or_none(grad_weight, call.x),
+                                gradient_or_none(grad_bias, call.x), gradient_or_none(grad_gamma, call.x),
+                                gradient_or_none(grad_beta, call.x)};
+  FilmSineCpuCall plain = plain_call(call);
+  plain.grad_y = data(grad_y);
+  plain.grad_x = data(grad_x);
+  plain.grad_weight = data(grad_weight);
+  plain.grad_bias = data(grad_bias);
+  plain.grad_gamma = data(grad_gamma);
+  plain.grad_beta = data(grad_beta);
+  if (grad_y.numel() == 0) return zero_all(grads);
+
+  const RowTiles tiles = plain.tiles();
+  const int64_t workers = worker_count(tiles.count());
+  const Tensor panels = working_memory(call.x, sizes.inputs * padded(sizes.outputs));
+  const Tensor grad_panels = working_memory(call.x, grad_x ? sizes.outputs * padded(sizes.inputs) : 0);
+  const Tensor weight_partials = working_memory(call.x, grad_weight ? workers * plain.weight_partial() : 0);
+  const Tensor segment_sums = working_memory(call.x, tiles.segments() * 2 * padded(sizes.outputs));
+  plain.panels = data(panels);
+  plain.grad_panels = grad_x ? data(grad_panels) : nullptr;
+  plain.weight_partials = data(weight_partials);
+  plain.segment_sums = data(segment_sums);
+
+  const FilmSineCpuKernels& kernels = kernels_for(call.x);
+  kernels.pack(plain);
+  parallel_shares(tiles.count(), workers,
+                  [&](int64_t worker, int64_t first, int64_t last) { kernels.backward(plain, worker, first, last); });
+  if (grad_weight)
+    parallel_shares(sizes.outputs, worker_count(sizes.outputs),
+                    [&](int64_t, int64_t first, int64_t last) { kernels.reduce_weight(plain, workers, first, last); });
+  if (grad_bias || grad_gamma || grad_beta) {
+    const int64_t groups = padded(sizes.outputs) / kPadding;
+    parallel_shares(groups, worker_count(groups), [&](int64_t, int64_t first, int64_t last) {
+      kernels.reduce_film(plain, first * kPadding, std::min(last * kPadding, sizes.outputs));
+    });
+  }
+  return grads;
+}
+
+}  // namespace
+}  // namespace cips3d
+
+STABLE_TORCH_LIBRARY_IMPL(cips3d_ext, CPU, m) {
+  m.impl("film_sine", TORCH_BOX(&cips3d::film_sine_entry<cips3d::film_sine_cpu>));
+  m.impl("film_sine_backward", TORCH_BOX(&cips3d::film_sine_backward_entry<cips3d::film_sine_backward_cpu>));
+}

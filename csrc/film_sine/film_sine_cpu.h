@@ -1,0 +1,41 @@
+// Between film_sine's CPU glue (film_sine_cpu.cpp, knows torch) and its kernels (film_sine_cpu_kernels.h, compiled once
+// per SIMD level and dtype): plain pointers and function pointers.
+#pragma once
+#include "common/cpu_level.h"
+#include "common/cpu_tiles.h"
+#include "film_sine/film_sine_math.h"
+
+namespace cips3d {
+
+// Arrays have the dtype of x except the working memory (`T`: float, or double for double). Null: absent or not wanted.
+struct FilmSineCpuCall {
+  FilmSineSizes sizes;
+  FilmSineOptions options;
+  const void *x, *weight, *bias, *gamma, *beta, *grad_y;
+  void *y, *grad_x, *grad_weight, *grad_bias, *grad_gamma, *grad_beta;
+
+  void* panels;           // T, weight packed for x W^T
+  void* grad_panels;      // T, weight packed for grad_linear W
+  void* weight_partials;  // T [workers, weight_partial()]: each worker's share of grad_weight
+  void* segment_sums;     // T [segments, 2, padded O]: sums of grad_h and of grad_g
+
+  CIPS3D_HOST_DEVICE RowTiles tiles() const { return {sizes.batch, sizes.points}; }
+  CIPS3D_HOST_DEVICE int64_t weight_partial() const {
+    return padded(sizes.outputs, kBlockPadding) * row_stride(sizes.inputs);
+  }
+};
+
+struct FilmSineCpuKernels {
+  void (*pack)(const FilmSineCpuCall&);
+  void (*forward)(const FilmSineCpuCall&, int64_t first_tile, int64_t last_tile);
+  void (*backward)(const FilmSineCpuCall&, int64_t worker, int64_t first_tile, int64_t last_tile);
+  void (*reduce_weight)(const FilmSineCpuCall&, int64_t workers, int64_t first_output, int64_t last_output);
+  void (*reduce_film)(const FilmSineCpuCall&, int64_t first_output, int64_t last_output);  // multiples of kPadding
+};
+
+// The kernels of one level, by CpuDtype.
+const FilmSineCpuKernels* film_sine_cpu_kernels_avx512();
+const FilmSineCpuKernels* film_sine_cpu_kernels_avx2();
+const FilmSineCpuKernels* film_sine_cpu_kernels_portable();
+
+}  // namespace cips3d

@@ -1,0 +1,40 @@
+"""Native kernels against the references: the same rounded inputs, the reference in float64."""
+
+import torch
+from torch import Tensor
+
+# Relative L2 error of each output. float32: the kernels sum up to some thousand products in another order, and
+# film_sine's frequency (up to 50 here) multiplies that error. Half types: one rounding of the result, half a unit in
+# the last place (2^-9, 2^-12), and of sums that partly cancel.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 6e-3, torch.float16: 1e-3}
+
+
+def assert_close(found: Tensor, wanted: Tensor, dtype: torch.dtype, what: str) -> None:
+    assert found.dtype == dtype and found.is_contiguous(), what
+    assert found.shape == wanted.shape, f"{what}: {list(found.shape)} != {list(wanted.shape)}"
+    error = (found.double() - wanted).norm()
+    norm = wanted.norm()
+    assert error <= TOLERANCE[dtype] * norm, f"{what}: relative error {error / norm}"
+
+
+def check_op(op: str, reference, tensors, options: dict, dtype: torch.dtype) -> None:
+    """Forward and every gradient of `torch.ops.cips3d_ext.<op>` against autograd through `reference`."""
+    native, backward = (getattr(torch.ops.cips3d_ext, name) for name in (op, f"{op}_backward"))
+    tensors = [None if t is None else t.to(dtype) for t in tensors]
+    leaves = [None if t is None else t.double().requires_grad_() for t in tensors]
+    wanted = reference(*leaves, **options)
+    found = native(*tensors, *options.values())
+    assert_close(found, wanted.detach(), dtype, f"{op} y")
+
+    grad_y = torch.randn(wanted.shape, dtype=torch.float64).to(dtype)
+    present = [leaf for leaf in leaves if leaf is not None]
+    grads = iter(torch.autograd.grad(wanted, present, grad_y.double(), allow_unused=True))
+    found_grads = backward(grad_y, *tensors, *options.values(), (1 << len(tensors)) - 1)
+    for index, (tensor, grad) in enumerate(zip(tensors, found_grads, strict=True)):
+        if tensor is None:
+            assert grad.shape == (0,)
+            continue
+        wanted_grad = next(grads)
+        if wanted_grad is None:
+            wanted_grad = torch.zeros(tensor.shape, dtype=torch.float64)
+        assert_close(grad, wanted_grad, dtype, f"{op} gradient {index}")
