@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cips3d_ext import reference
+from cips3d_ext.reference.volume_render import VolumeRenderOptions
 from cips3d_ext.testing import assert_close
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -16,13 +17,6 @@ OUTPUTS = ("feature", "depth", "weights", "transmittance", "accumulation")
 Shape = tuple[int, int, int, int | None]  # B, R, S, C; C None: no features
 ALL = 2 ** len(GRADIENTS) - 1
 EVERY_INPUT = {"noise", "beta", "ray_norm"}
-
-# The schema's options in its order, as in CIPS-3D.
-OPTIONS: dict[str, Any] = {
-    "activation": "relu", "shift": 0.0, "beta_value": 1.0, "rule": "left", "last_delta": 1e10, "far": None,
-    "unit_delta": False, "norm_last": True, "last_alpha": None, "trans_eps": 1e-10, "last_back": False,
-    "white_channels": 0, "depth_mode": "sum", "feature_scale": 1.0, "feature_shift": 0.0,
-}  # fmt: skip
 
 # Ray lengths around the warp's 32 lanes, channels around its vectors and slabs; options of the public integrators.
 CASES: dict[str, tuple[Shape, set[str], dict[str, Any]]] = {
@@ -71,12 +65,12 @@ def make_inputs(
 
 
 def emulated_render(emulated, inputs: dict[str, Tensor | None], options: dict[str, Any]) -> tuple[Tensor, ...]:
-    arguments = [inputs[n] for n in INPUTS] + list((OPTIONS | options).values())
+    arguments = [inputs[n] for n in INPUTS] + list(VolumeRenderOptions(**options))
     return emulated.in_all_schedules(emulated.ops.volume_render, *arguments)
 
 
 def emulated_gradients(emulated, cotangents, inputs, options: dict[str, Any], mask: int = ALL) -> tuple[Tensor, ...]:
-    arguments = [inputs[n] for n in INPUTS] + list((OPTIONS | options).values())
+    arguments = [inputs[n] for n in INPUTS] + list(VolumeRenderOptions(**options))
     return emulated.in_all_schedules(emulated.ops.volume_render_backward, *cotangents, *arguments, mask)
 
 
@@ -88,7 +82,7 @@ def random_cotangents(outputs: tuple[Tensor, ...]) -> list[Tensor]:
 def expected_gradients(inputs, options: dict[str, Any], cotangents) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     """Outputs and input gradients of the float64 reference at the same (rounded) inputs and cotangents."""
     wide = {n: None if t is None else t.double().requires_grad_() for n, t in inputs.items()}
-    outputs = reference.volume_render(*(wide[n] for n in INPUTS), **(OPTIONS | options))
+    outputs = reference.volume_render(*(wide[n] for n in INPUTS), **options)
     used = [(o, c.double()) for o, c in zip(outputs, cotangents, strict=True) if c is not None and o.requires_grad]
     names = [n for n in GRADIENTS if wide[n] is not None]
     leaves = [wide[n] for n in names]
