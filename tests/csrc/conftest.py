@@ -84,7 +84,7 @@ def on_emulator(emulated: Emulated) -> Iterator[Emulated]:
     library = torch.library.Library("cips3d_ext", "IMPL")
     native = dict(_registry.NATIVE_DEVICES)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*[Oo]verriding a previously registered kernel", UserWarning)
+        warnings.filterwarnings("ignore", "(?s).*[Oo]verriding a previously registered kernel", UserWarning)
         for name in emulated.names():
             library.impl(name, getattr(emulated.ops, name).default, "CPU")
     _registry.NATIVE_DEVICES.update({op: frozenset({"cpu"}) for op in emulated.names() if op in native})
