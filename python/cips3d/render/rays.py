@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -44,8 +45,9 @@ class Camera:
         """Cameras on the unit sphere looking at its centre; yaw and pitch in rad, [B] or numbers (then B = 1).
 
         Position = (sin pitch cos yaw, cos pitch, sin pitch sin yaw), pitch kept off the poles by `POLE_MARGIN`.
+        A number beside a tensor takes its dtype and device.
         """
-        theta, phi = torch.broadcast_tensors(_angles(yaw, "yaw"), _angles(pitch, "pitch"))
+        theta, phi = _angles(yaw=yaw, pitch=pitch)
         phi = phi.clamp(POLE_MARGIN, math.pi - POLE_MARGIN)
         position = torch.stack([phi.sin() * theta.cos(), phi.cos(), phi.sin() * theta.sin()], -1)
         return cls(_cam2world(position, -position, None), torch.stack([phi, theta], -1), fov_deg)
@@ -124,11 +126,20 @@ def camera_rays(camera: Camera, resolution: int) -> Rays:
     return Rays(pose[:, None, :3, 3].expand_as(directions), directions)
 
 
-def _angles(value: Tensor | float, name: str) -> Tensor:
-    angles = torch.atleast_1d(torch.as_tensor(value))
-    if angles.ndim != 1:
-        raise ValueError(f"Camera: {name} must be a number or [B], got {list(angles.shape)}")
-    return angles if angles.is_floating_point() else angles.to(torch.get_default_dtype())
+def _angles(**angles: Tensor | float) -> tuple[Tensor, ...]:
+    """All angles as [B], of the dtype and device of the floating-point tensors among them, or torch's defaults."""
+    for name, angle in angles.items():
+        if isinstance(angle, Tensor) and angle.ndim > 1:
+            raise ValueError(f"Camera: {name} must be a number or [B], got {list(angle.shape)}")
+    given = [angle for angle in angles.values() if isinstance(angle, Tensor) and angle.is_floating_point()]
+    dtype = (
+        reduce(torch.promote_types, (angle.dtype for angle in given), given[0].dtype)
+        if given
+        else torch.get_default_dtype()
+    )
+    device = given[0].device if given else None
+    vectors = [torch.atleast_1d(torch.as_tensor(angle, dtype=dtype, device=device)) for angle in angles.values()]
+    return torch.broadcast_tensors(*vectors)
 
 
 def _cam2world(position: Tensor, direction: Tensor, up: Tensor | None) -> Tensor:
