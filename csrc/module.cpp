@@ -1,5 +1,5 @@
-// `cips3d_ext._C`: says what was built. The kernels themselves are dispatcher ops in libcips3d_cpu.so and libcips3d_cuda.so,
-// which depend on no Python; see cips3d_ext/_native.py.
+// `cips3d_ext._C`: says what was built. The kernels themselves are dispatcher ops in libcips3d_cpu.so and
+// libcips3d_cuda.so, which depend on no Python; see cips3d_ext/_native.py.
 #include <pybind11/pybind11.h>
 
 #include "build_info.h"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -45,10 +45,10 @@ class OpSpec:
     reference_backward: Callable[..., Sequence[Tensor | None]] | None = None
     grad_of: tuple[tuple[int, ...], ...] = ()
     helpers: tuple[str, ...] = ()  # further dispatcher ops that this op consists of
+    options: tuple[str, ...] = field(init=False)  # names of the option arguments; torch.compile cannot parse a schema
 
-    @property
-    def options(self) -> list[str]:
-        return argument_names(self.schema)[1]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(argument_names(self.schema)[1]))
 
     def run_reference(self, tensors: Sequence[Any], options: Sequence[Any]) -> Any:
         """The reference, in the dtype it is given, also inside an autocast region."""

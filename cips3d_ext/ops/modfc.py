@@ -64,8 +64,10 @@ register(
 
 
 def _expand(noise: Tensor | None, shape: tuple[int, int, int]) -> Tensor | None:
+    if noise is None:
+        return None
     try:
-        return None if noise is None else noise.expand(shape)
+        return noise.expand(shape)
     except RuntimeError:
         wanted = f"broadcastable to [B,N,O] = {list(shape)}"
         raise ValueError(f"modfc: noise must be {wanted}, got {list(noise.shape)}") from None

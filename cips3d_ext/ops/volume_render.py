@@ -80,8 +80,9 @@ def _check(
 
 
 def _fake(density: Tensor, features: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    depths, noise, beta, ray_norm, activation = rest[:5]
     rule = rest[7]
-    _check(density, features, *rest[:4], rest[4], rule)
+    _check(density, features, depths, noise, beta, ray_norm, activation, rule)
     B, R, S = density.shape
     intervals = S - 1 if rule == "midpoint" else S
     feature = density.new_empty((B, R, 0 if features is None else features.shape[3]))
@@ -166,8 +167,11 @@ def volume_render(
     density, features, depths, noise, beta_tensor, ray_norm = _widest(density, *others)
     _check(density, features, depths, noise, beta_tensor, ray_norm, activation, rule)
     check_choice("volume_render", "depth", depth, DEPTHS)
+    if int(white_back) < 0:
+        raise ValueError(f"volume_render: white_back must be a bool or a number of channels >= 0, got {white_back}")
     tensors = (density, features, depths, noise, beta_tensor, ray_norm)
-    white_channels = -1 if white_back is True else int(white_back)
+    channels = 0 if features is None else features.shape[3]
+    white_channels = channels if white_back is True else min(int(white_back), channels)
     steps = (rule, last_delta, far, unit_delta, norm_last, last_alpha, trans_eps, last_back)
     options = (activation, shift, beta_value, *steps, white_channels, depth, feature_scale, feature_shift)
     feature, ray_depth, weights, transmittance, accumulation = call("volume_render", impl, tensors, options)

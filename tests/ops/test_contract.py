@@ -118,14 +118,14 @@ def test_opcheck(case, device, monkeypatch):
 
 @differentiable_cases
 @every_device
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_compile_without_graph_breaks(case, device, dynamic):
+@pytest.mark.parametrize(("impl", "dynamic"), [("fused", False), ("auto", True), ("reference", False)])
+def test_compile_without_graph_breaks(case, device, impl, dynamic):
     torch._dynamo.reset()
     tensors = case.tensors(torch.float32, device, requires_grad=True)
     inputs = [tensors[name] for name in case.differentiable]
 
     def loss(*values):
-        outputs = case.run(tensors | dict(zip(case.differentiable, values, strict=True)), "fused")
+        outputs = case.run(tensors | dict(zip(case.differentiable, values, strict=True)), impl)
         return sum(o.square().sum() for o in outputs if o.requires_grad)
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=dynamic)
