@@ -61,25 +61,6 @@ struct Rows {
   }
 };
 
-// rows[i] = from[ray][i] for `rays` <= kLanes rays of `count` values; zero in the lanes that are left. `line` holds a
-// ray's values, up to a whole number of vectors.
-template <class S, class T = Compute<S>>
-CIPS3D_INLINE void read_rows(const S* from, int64_t rays, int64_t count, T* line, Rows<T> rows) {
-  for (int64_t ray = 0; ray < kLanes<T>; ++ray) {
-    for (int64_t i = 0; i < count; i += kLanes<T>)
-      store(line + i, ray < rays ? load_first(from + ray * count + i, count - i) : Vec<T>{});
-    for (int64_t i = 0; i < count; ++i) rows.data[i * kLanes<T> + ray] = line[i];
-  }
-}
-
-template <class S, class T = Compute<S>>
-CIPS3D_INLINE void write_rows(Rows<T> rows, int64_t rays, int64_t count, T* line, S* to) {
-  for (int64_t ray = 0; ray < rays; ++ray) {
-    for (int64_t i = 0; i < count; ++i) line[i] = rows.data[i * kLanes<T> + ray];
-    for (int64_t i = 0; i < count; i += kLanes<T>) store_first(to + ray * count + i, count - i, load(line + i));
-  }
-}
-
 template <class T>
 CIPS3D_INLINE Mask<T> lanes_below(int64_t count) {
   Mask<T> lane;
@@ -95,6 +76,39 @@ CIPS3D_INLINE Vec<Compute<S>> load_part(const S* p, const S* end, int64_t count)
   if (count >= kLanes<T>) return load(p);
   if (end - p < kLanes<T>) return load_first(p, count);
   return lanes_below<T>(count) ? load(p) : Vec<T>{};
+}
+
+// Writes the first `count` values, and anything behind them where the thread's part of the array goes on until `end`:
+// rays and samples are written in increasing order, so the next ones overwrite it.
+template <class S, class V>
+CIPS3D_INLINE void store_part(S* p, S* end, int64_t count, V v) {
+  if (end - p >= kLanes<Compute<S>>) return store(p, v);
+  store_first(p, count, v);
+}
+
+// rows[i] = ray i of `array`, rays [first, first + rays) of [total,count] values; zero in the lanes that are left.
+// `line` holds a ray's values, up to a whole number of vectors.
+template <class S, class T = Compute<S>>
+CIPS3D_INLINE void read_rows(const void* array, int64_t total, int64_t first, int64_t rays, int64_t count, T* line,
+                             Rows<T> rows) {
+  const S *from = static_cast<const S*>(array) + first * count, *end = static_cast<const S*>(array) + total * count;
+  for (int64_t ray = 0; ray < kLanes<T>; ++ray) {
+    const S* values = from + ray * count;
+    for (int64_t i = 0; i < count; i += kLanes<T>)
+      store(line + i, ray < rays ? load_part(values + i, end, count - i) : Vec<T>{});
+    for (int64_t i = 0; i < count; ++i) rows.data[i * kLanes<T> + ray] = line[i];
+  }
+}
+
+// The transpose: writes rays [first, first + rays) of a thread's share, which ends before ray `share_end`.
+template <class S, class T = Compute<S>>
+CIPS3D_INLINE void write_rows(Rows<T> rows, int64_t first, int64_t rays, int64_t share_end, int64_t count, T* line,
+                              void* array) {
+  S *to = static_cast<S*>(array) + first * count, *end = static_cast<S*>(array) + share_end * count;
+  for (int64_t ray = 0; ray < rays; ++ray) {
+    for (int64_t i = 0; i < count; ++i) line[i] = rows.data[i * kLanes<T> + ray];
+    for (int64_t i = 0; i < count; i += kLanes<T>) store_part(to + ray * count + i, end, count - i, load(line + i));
+  }
 }
 
 template <class T>
@@ -116,12 +130,15 @@ class RayBlock {
   // Reads rays [first, first + rays) and computes their weights.
   template <class S>
   CIPS3D_INLINE void compute(int64_t first, int64_t rays, T* line) {
-    const int64_t samples = inputs_.sizes.samples, offset = first * samples;
-    if (inputs_.noise) read_rows(static_cast<const S*>(inputs_.noise) + offset, rays, samples, line, z);
-    read_rows(static_cast<const S*>(inputs_.density) + offset, rays, samples, line, u);
-    if (inputs_.noise)
-      for (int64_t i = 0; i < samples; ++i) u.add(i, z.get(i));
-    read_rows(static_cast<const S*>(inputs_.depths) + offset, rays, samples, line, z);
+    const auto read = [&](const void* array, Rows<T> rows) __attribute__((always_inline)) {
+      read_rows<S>(array, inputs_.sizes.rays, first, rays, inputs_.sizes.samples, line, rows);
+    };
+    read(inputs_.density, u);
+    if (inputs_.noise) {
+      read(inputs_.noise, z);
+      for (int64_t i = 0; i < inputs_.sizes.samples; ++i) u.add(i, z.get(i));
+    }
+    read(inputs_.depths, z);
     norm = inputs_.ray_norm ? load_first(static_cast<const S*>(inputs_.ray_norm) + first, rays) : broadcast(T(1));
     beta = inputs_.beta ? broadcast(load_scalar(static_cast<const S*>(inputs_.beta))) : broadcast(T(options_.beta));
     weigh();

@@ -25,7 +25,7 @@ constexpr int64_t kStreamFromBytes = int64_t{4} << 20;
 // One ray's feature, channels [first_channel, first_channel + up to N vectors).
 template <int N, class S, class T = Compute<S>>
 CIPS3D_INLINE void render_channels(const VolumeRenderInputs& in, const S* features, const S* end, const T* weights,
-                                   T white, int64_t first_channel, S* feature) {
+                                   T white, int64_t first_channel, S* feature, S* feature_end) {
   const int64_t channels = in.sizes.channels;
   const int64_t tail = first_channel + (N - 1) * kLanes<T>;  // only the last vector can be a part
   Vec<T> sums[N];
@@ -44,23 +44,23 @@ CIPS3D_INLINE void render_channels(const VolumeRenderInputs& in, const S* featur
 #pragma GCC unroll 4
   for (int k = 0; k < N; ++k) {
     const int64_t channel = first_channel + k * kLanes<T>;
-    store_first(feature + channel, channels - channel, scale * sums[k] + shift);
+    store_part(feature + channel, feature_end, channels - channel, scale * sums[k] + shift);
   }
 }
 
 template <class S, class T = Compute<S>>
 CIPS3D_INLINE void render_feature(const VolumeRenderInputs& in, const S* features, const S* end, const T* weights,
-                                  T white, S* feature) {
+                                  T white, S* feature, S* feature_end) {
   for (int64_t channel = 0; channel < in.sizes.channels; channel += kChannelVectors * kLanes<T>) {
     const int64_t vectors = (in.sizes.channels - channel + kLanes<T> - 1) / kLanes<T>;
     if (vectors >= 4) {
-      render_channels<4>(in, features, end, weights, white, channel, feature);
+      render_channels<4>(in, features, end, weights, white, channel, feature, feature_end);
     } else if (vectors == 3) {
-      render_channels<3>(in, features, end, weights, white, channel, feature);
+      render_channels<3>(in, features, end, weights, white, channel, feature, feature_end);
     } else if (vectors == 2) {
-      render_channels<2>(in, features, end, weights, white, channel, feature);
+      render_channels<2>(in, features, end, weights, white, channel, feature, feature_end);
     } else {
-      render_channels<1>(in, features, end, weights, white, channel, feature);
+      render_channels<1>(in, features, end, weights, white, channel, feature, feature_end);
     }
   }
 }
@@ -73,6 +73,7 @@ void forward(const VolumeRenderForwardTask& task, int64_t begin, int64_t end) {
   const Scratch<T> rows(RayBlock<T>::kRowSets * sizes.samples * kLanes<T>);
   const Scratch<T> line_memory(round_up(sizes.samples, kLanes<T>));
   T* const line = line_memory;
+  S* const feature = static_cast<S*>(task.feature);
   const S* features = static_cast<const S*>(in.features);
   const S* features_end = features + sizes.rays * sizes.samples * sizes.channels;
   for (int64_t first = begin; first < end; first += kLanes<T>) {
@@ -80,7 +81,7 @@ void forward(const VolumeRenderForwardTask& task, int64_t begin, int64_t end) {
     RayBlock<T> block(in, rows);
     block.template compute<S>(first, rays, line);
 
-    write_rows(block.weight, rays, sizes.intervals, line, static_cast<S*>(task.weights) + first * sizes.intervals);
+    write_rows<S>(block.weight, first, rays, end, sizes.intervals, line, task.weights);
     store_first(static_cast<S*>(task.depth) + first, rays,
                 ray_depth<VectorMath>(in.options, block.weighted_depth, block.total));
     store_first(static_cast<S*>(task.transmittance) + first, rays, block.trans.get(sizes.intervals - 1));
@@ -89,7 +90,7 @@ void forward(const VolumeRenderForwardTask& task, int64_t begin, int64_t end) {
       block.sample_weights(ray, line);
       render_feature(in, features + (first + ray) * sizes.samples * sizes.channels, features_end,
                      static_cast<const T*>(line), T(1) - block.accumulation[ray],
-                     static_cast<S*>(task.feature) + (first + ray) * sizes.channels);
+                     feature + (first + ray) * sizes.channels, feature + end * sizes.channels);
     }
   }
 }
@@ -119,14 +120,6 @@ CIPS3D_INLINE void stream_fence() {
 #if defined(__x86_64__)
   _mm_sfence();
 #endif
-}
-
-// Writes the first `count` values, and zeros behind them where the thread's part of the array goes on until `end`: rows
-// are written in increasing order, so the next one overwrites the zeros.
-template <class S, class V>
-CIPS3D_INLINE void store_part(S* p, S* end, int64_t count, V v) {
-  if (end - p >= kLanes<Compute<S>>) return store(p, v);
-  store_first(p, count, v);
 }
 
 // Of one ray, grad_features[i] = weights[i] * grad and dots[i] = sum_c grad_c features_ic, a column of rows. `grad` is
@@ -166,20 +159,22 @@ class BackwardBlock {
   using T = Compute<S>;
   static constexpr int kRowSets = 3;
 
-  BackwardBlock(const VolumeRenderBackwardTask& task, const RayBlock<T>& block, T* memory, int64_t first, int64_t rays)
+  BackwardBlock(const VolumeRenderBackwardTask& task, const RayBlock<T>& block, T* memory, int64_t first, int64_t rays,
+                int64_t share_end)
       : task_(task),
         options_(task.inputs.options),
         sizes_(task.inputs.sizes),
         block_(block),
         first_(first),
         rays_(rays),
+        share_end_(share_end),
         grad_weight_{memory},
         grad_u_{grad_weight_.data + sizes_.samples * kLanes<T>},
         grad_z_{grad_u_.data + sizes_.samples * kLanes<T>} {}
 
   // Gradients of features, and what the feature output sends to the weights of samples (rows grad_weight) and to the
   // white background.
-  CIPS3D_INLINE void features(Writing writing, int64_t share_end, T* grad, T* weights) {
+  CIPS3D_INLINE void features(Writing writing, T* grad, T* weights) {
     grad_white_ = Vec<T>{};
     const int64_t ray_size = sizes_.samples * sizes_.channels;
     const S* all = static_cast<const S*>(task_.inputs.features);
@@ -190,7 +185,7 @@ class BackwardBlock {
       block_.sample_weights(ray, weights);
       T* dots = grad_weight_.data + ray;
       const S *from = all + at * ray_size, *end = all + sizes_.rays * ray_size;
-      S *to = all_grads + at * ray_size, *to_end = all_grads + share_end * ray_size;
+      S *to = all_grads + at * ray_size, *to_end = all_grads + share_end_ * ray_size;
       if (writing == Writing::kStream) {
         feature_gradients<Writing::kStream, S>(sizes_, from, end, grad, weights, dots, to, to_end);
       } else if (writing == Writing::kParts) {
@@ -227,7 +222,7 @@ class BackwardBlock {
     return per_ray ? load_first(static_cast<const S*>(per_ray) + first_, rays_) : Vec<T>{};
   }
   CIPS3D_INLINE void write(Rows<T> rows, T* line, void* to) const {
-    if (to) write_rows(rows, rays_, sizes_.samples, line, static_cast<S*>(to) + first_ * sizes_.samples);
+    if (to) write_rows<S>(rows, first_, rays_, share_end_, sizes_.samples, line, to);
   }
 
   // Fills `grad` for ray `at`; returns the sum over the channels with white background.
@@ -251,8 +246,7 @@ class BackwardBlock {
     const Vec<T> grad_depth = row(task_.grad_depth) * slope.scale;
     const Vec<T> origin = options_.expected_depth ? slope.origin : Vec<T>{};
     if (task_.grad_weights)
-      read_rows(static_cast<const S*>(task_.grad_weights) + first_ * sizes_.intervals, rays_, sizes_.intervals, line,
-                grad_u_);
+      read_rows<S>(task_.grad_weights, sizes_.rays, first_, rays_, sizes_.intervals, line, grad_u_);
     for (int64_t i = 0; i < sizes_.intervals; ++i) {
       Vec<T> g = grad_weight_.interval(midpoint, i) + grad_depth * (block_.z.interval(midpoint, i) - origin);
       if (task_.grad_weights) g += grad_u_.get(i);
@@ -294,7 +288,7 @@ class BackwardBlock {
   const VolumeRenderOptions& options_;
   const VolumeRenderSizes& sizes_;
   const RayBlock<T>& block_;
-  const int64_t first_, rays_;
+  const int64_t first_, rays_, share_end_;
   const Rows<T> grad_weight_, grad_u_, grad_z_;
   Vec<T> grad_white_;
 };
@@ -313,8 +307,8 @@ double backward(const VolumeRenderBackwardTask& task, int64_t begin, int64_t end
     const int64_t rays = min(kLanes<T>, end - first);
     RayBlock<T> block(in, rows);
     block.template compute<S>(first, rays, line);
-    BackwardBlock<S> gradients(task, block, grad_rows, first, rays);
-    gradients.features(writing, end, grad, line);
+    BackwardBlock<S> gradients(task, block, grad_rows, first, rays, end);
+    gradients.features(writing, grad, line);
     grad_beta += gradients.rays(line);
   }
   if (writing == Writing::kStream) stream_fence();
