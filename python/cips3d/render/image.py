@@ -35,7 +35,13 @@ def all_pixels(pixels: PixelFunction, rays: int, ray_chunk: int | None) -> Pixel
     if ray_chunk is None:
         return pixels(slice(0, rays))
     with torch.no_grad():
-        return _join([pixels(slice(start, start + ray_chunk)) for start in range(0, rays, ray_chunk)])
+        first = pixels(slice(0, ray_chunk))
+        # Filled in place: a list of chunks and its concatenation would hold the picture twice.
+        whole = Pixels(*(field.new_empty(field.shape[0], rays, *field.shape[2:]) for field in first))
+        _store(whole, 0, first)
+        for start in range(ray_chunk, rays, ray_chunk):
+            _store(whole, start, pixels(slice(start, start + ray_chunk)))
+    return whole
 
 
 def partly_differentiable_pixels(
@@ -66,3 +72,9 @@ def to_images(pixels: Pixels, resolution: int) -> RenderOutput:
 
 def _join(parts: list[Pixels]) -> Pixels:
     return Pixels(*(torch.cat(fields, 1) for fields in zip(*parts, strict=True)))
+
+
+def _store(whole: Pixels, start: int, part: Pixels) -> None:
+    """Writes a chunk of rays into its place."""
+    for target, field in zip(whole, part, strict=True):
+        target[:, start : start + field.shape[1]] = field
