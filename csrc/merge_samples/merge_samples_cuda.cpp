@@ -4,7 +4,7 @@
 
 #include "common/torch_cuda.h"
 #include "merge_samples/merge_samples.h"
-#include "merge_samples/merge_samples_launch.h"
+#include "merge_samples/merge_samples_cuda.h"
 
 namespace cips3d {
 

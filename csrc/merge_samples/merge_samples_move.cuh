@@ -10,7 +10,7 @@
 // Limit     memory bandwidth
 #pragma once
 #include "common/cuda_platform.h"
-#include "merge_samples/merge_samples_launch.h"
+#include "merge_samples/merge_samples_cuda.h"
 
 namespace cips3d {
 

@@ -8,7 +8,7 @@
 // Limit     the comparisons: made for tens to some hundreds of samples a ray
 #pragma once
 #include "common/cuda_platform.h"
-#include "merge_samples/merge_samples_launch.h"
+#include "merge_samples/merge_samples_cuda.h"
 
 namespace cips3d {
 

@@ -1,5 +1,5 @@
 // Launcher of the sampling kernel.
-#include "sample_pdf/sample_pdf_cuda.cuh"
+#include "sample_pdf/sample_pdf_forward.cuh"
 
 namespace cips3d {
 

@@ -3,7 +3,7 @@
 
 #include "common/torch_cuda.h"
 #include "volume_render/volume_render.h"
-#include "volume_render/volume_render_launch.h"
+#include "volume_render/volume_render_cuda.h"
 
 namespace cips3d {
 

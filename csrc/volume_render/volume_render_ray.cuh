@@ -2,7 +2,7 @@
 // of 32. Chunks follow each other through a RayCarry, so a ray may have any number of samples.
 #pragma once
 #include "common/cuda_platform.h"
-#include "volume_render/volume_render_launch.h"
+#include "volume_render/volume_render_cuda.h"
 
 namespace cips3d {
 

@@ -9,7 +9,7 @@
 // Limit     latency for small n, memory bandwidth else; W up to sample_pdf_max_weights()
 #pragma once
 #include "common/cuda_platform.h"
-#include "sample_pdf/sample_pdf_launch.h"
+#include "sample_pdf/sample_pdf_cuda.h"
 
 namespace cips3d {
 
