@@ -1,7 +1,7 @@
 // sample_pdf on CUDA tensors: output, launch, registration. Arguments are checked by sample_pdf.h.
+#include "sample_pdf/sample_pdf_cuda.h"
 #include "common/torch_cuda.h"
 #include "sample_pdf/sample_pdf.h"
-#include "sample_pdf/sample_pdf_cuda.h"
 
 namespace cips3d {
 
