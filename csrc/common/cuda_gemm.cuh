@@ -172,8 +172,10 @@ __global__ void __launch_bounds__(kGemmThreads) gemm_kernel(GemmShape shape, A a
   Real sums[kThreadM][kThreadN] = {};
   TileLoader<Real, kTileM, LieA> next_a;
   TileLoader<Real, kTileN, LieB> next_b;
-  next_a.fetch(a, m0, k0, k_end);
-  next_b.fetch(b, n0, k0, k_end);
+  if (k0 < k_end) {
+    next_a.fetch(a, m0, k0, k_end);
+    next_b.fetch(b, n0, k0, k_end);
+  }
   for (int64_t k = k0; k < k_end; k += kTileK) {
     next_a.put(tile_a);
     next_b.put(tile_b);

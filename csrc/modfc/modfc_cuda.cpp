@@ -1,0 +1,73 @@
+// modfc for CUDA tensors (for CPU tensors on the emulator): allocation, launch, registration. Kernels: modfc_cuda.cu.
+#include "modfc/modfc_cuda.h"
+
+#include "common/cuda_sizes.h"
+#include "common/torch_cuda.h"
+#include "modfc/modfc.h"
+
+namespace cips3d {
+
+static ModfcCudaCall make_cuda_call(const ModfcCall& call) {
+  ModfcCudaCall cuda{};
+  cuda.dtype = cuda_dtype(call.x);
+  cuda.sizes = call.sizes;
+  cuda.options = call.options;
+  cuda.noise_strides = call.noise_strides;
+  cuda.x = data(call.x);
+  cuda.weight = data(call.weight);
+  cuda.style = data(call.style);
+  cuda.bias = data(call.bias);
+  cuda.noise = data(call.noise);
+  return cuda;
+}
+
+static int64_t if_needed(bool needed, int64_t size) { return needed ? size : 0; }
+
+static Tensor modfc_cuda(const ModfcCall& call) {
+  const LaunchScope scope(call.x);
+  const ModfcSizes& s = call.sizes;
+  Tensor y = new_output(call.x, {s.batch, s.points, s.outputs});
+  ModfcCudaCall cuda = make_cuda_call(call);
+  cuda.y = y.mutable_data_ptr();
+  const Workspace d(call.x, {if_needed(call.options.demodulate, s.batch), s.outputs}, &cuda.demodulation);
+  check_launch("modfc", launch_modfc_forward(cuda, scope.stream()));
+  return y;
+}
+
+static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const Tensor& grad_y, int64_t grad_mask) {
+  const LaunchScope scope(call.x);
+  const ModfcSizes& s = call.sizes;
+  const int64_t rows = s.batch * s.points;
+  ModfcCudaCall cuda = make_cuda_call(call);
+  cuda.grad_y = data(grad_y);
+  NewGradients gradients(call.x, grad_mask);
+  Tensor grad_x = gradients.make(kModfcGradX, call.x, &cuda.grad_x);
+  Tensor grad_weight = gradients.make(kModfcGradWeight, call.weight, &cuda.grad_weight);
+  Tensor grad_style = gradients.make(kModfcGradStyle, call.style, &cuda.grad_style);
+  Tensor grad_bias = gradients.make(kModfcGradBias, call.bias, &cuda.grad_bias);
+  Tensor grad_noise = gradients.make(kModfcGradNoise, call.noise, &cuda.grad_noise);
+
+  const bool of_style = cuda.grad_style != nullptr, of_weight = cuda.grad_weight != nullptr;
+  const bool of_d = call.options.demodulate && (of_style || of_weight);
+  cuda.weight_splits = gemm_splits(s.outputs, s.inputs, rows);
+  const Workspace d(call.x, {if_needed(call.options.demodulate, s.batch), s.outputs}, &cuda.demodulation);
+  const Workspace grad_u(call.x, {rows, s.outputs}, &cuda.grad_u);
+  const Workspace grad_d_terms(call.x, {if_needed(of_d, rows), s.outputs}, &cuda.grad_d_terms);
+  const Workspace grad_d(call.x, {if_needed(of_d, s.batch), s.outputs}, &cuda.grad_d);
+  const Workspace grad_m_terms(call.x, {if_needed(of_style, rows), s.inputs}, &cuda.grad_m_terms);
+  const Workspace grad_m(call.x, {if_needed(of_style, s.batch), s.inputs}, &cuda.grad_m);
+  const Workspace partials(call.x, {if_needed(of_weight, cuda.weight_splits), s.outputs, s.inputs},
+                           &cuda.weight_partials);
+  const int64_t over_points = segment_sum_workspace(s.batch, s.points, std::max(s.inputs, s.outputs));
+  const int64_t over_rows = segment_sum_workspace(1, rows, s.outputs);
+  const Workspace sum_parts(call.x, {std::max(over_points, over_rows)}, &cuda.sum_parts);
+  check_launch("modfc_backward", launch_modfc_backward(cuda, scope.stream()));
+  return {grad_x, grad_weight, grad_style, grad_bias, grad_noise};
+}
+
+}  // namespace cips3d
+
+CIPS3D_CUDA_LIBRARY_IMPL(m) {
+  m.impl("modfc", TORCH_BOX(&(cips3d::modfc_entry<cips3d::modfc_cuda>)));
+  m.impl("modfc_backward", TORCH_BOX(&(cips3d::modfc_backward_entry<cips3d::modfc_backward_cuda>)));
+}

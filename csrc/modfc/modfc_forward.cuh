@@ -1,0 +1,145 @@
+// modfc's forward kernels: two matrix products of cuda_gemm.cuh, with the modulation on what they read.
+//
+// Computes  d = rsqrt(m^2 (W^2)^T + eps),  y = clamp(gain * act(d * ((x m) W^T) + noise + bias)),  m = scale (style +
+// offset) Axes      rows of all samples one after the other, [B*N]: a batch of single rows fills tiles as well as one
+// large image. Launch    launch_gemm: d with M = B, N = O, K = I; y with M = B*N, N = O, K = I. Traffic   one weight
+// matrix for all samples (never B of them), x once for 64 channels of y, y written once. Numerics  float (double for
+// double) up to the one rounding of y. Limit     as cuda_gemm.cuh; d costs as many multiply-adds as one row of x a
+// sample.
+#pragma once
+#include "common/cuda_gemm.cuh"
+#include "modfc/modfc_cuda.h"
+
+namespace cips3d {
+
+// m[b,i] of a style [B,I].
+template <class T>
+struct Modulation {
+  using Real = Compute<T>;
+  const T* style;
+  Real scale, offset;
+  int64_t points, inputs;
+
+  explicit Modulation(const ModfcCudaCall& call)
+      : style(static_cast<const T*>(call.style)),
+        scale(Real(call.options.scale)),
+        offset(Real(call.options.style_offset)),
+        points(call.sizes.points),
+        inputs(call.sizes.inputs) {}
+
+  __device__ __forceinline__ Real of_style(Real style_element) const { return scale * (style_element + offset); }
+  __device__ __forceinline__ Real operator()(int64_t sample, int64_t input) const {
+    return of_style(static_cast<Real>(style[sample * inputs + input]));
+  }
+  __device__ __forceinline__ Real of_row(int64_t row, int64_t input) const {
+    return (*this)(sample_of(row, points), input);
+  }
+};
+
+// Transform of x to x m.
+template <class T>
+struct TimesModulation {
+  Modulation<T> m;
+  __device__ __forceinline__ Compute<T> operator()(Compute<T> x, int64_t row, int64_t input) const {
+    return x * m.of_row(row, input);
+  }
+};
+
+// Transform of the style to m^2.
+template <class T>
+struct SquareOfModulation {
+  Modulation<T> m;
+  __device__ __forceinline__ Compute<T> operator()(Compute<T> style, int64_t, int64_t) const {
+    const Compute<T> modulation = m.of_style(style);
+    return modulation * modulation;
+  }
+};
+
+// Transform of W to W^2.
+struct Square {
+  template <class Real>
+  __device__ __forceinline__ Real operator()(Real value, int64_t, int64_t) const {
+    return value * value;
+  }
+};
+
+// Epilogue of sum (W m)^2.
+template <class Real>
+struct StoreDemodulation {
+  Real* d;
+  Real eps;
+  int64_t outputs;
+  __device__ __forceinline__ void operator()(int64_t, int64_t sample, int64_t column, int count,
+                                             const Real (&sums)[kQuad]) const {
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i)
+      if (i < count) d[sample * outputs + column + i] = rsqrt(sums[i] + eps);
+  }
+};
+
+// What follows the product, element by element: u = d * linear + noise + bias, y = clamp(gain * act(u)).
+template <class T>
+struct ModfcElement {
+  using Real = Compute<T>;
+  const Real* d;
+  const T *bias, *noise;
+  ModfcNoiseStrides strides;
+  int64_t points, outputs;
+  bool is_sine, has_clamp;
+  Real slope, gain, limit;
+
+  explicit ModfcElement(const ModfcCudaCall& call)
+      : d(static_cast<const Real*>(call.demodulation)),
+        bias(static_cast<const T*>(call.bias)),
+        noise(static_cast<const T*>(call.noise)),
+        strides(call.noise_strides),
+        points(call.sizes.points),
+        outputs(call.sizes.outputs),
+        is_sine(call.options.activation == ModfcActivation::kSin),
+        has_clamp(call.options.has_clamp),
+        slope(Real(modfc_slope(call.options))),
+        gain(Real(call.options.gain)),
+        limit(Real(call.options.clamp)) {}
+
+  __device__ __forceinline__ Real argument(Real linear, int64_t row, int64_t sample, int64_t channel) const {
+    Real u = d ? d[sample * outputs + channel] * linear : linear;
+    if (noise) {
+      const int64_t point = row - sample * points;
+      u += static_cast<Real>(noise[sample * strides.batch + point * strides.points + channel * strides.outputs]);
+    }
+    return bias ? u + static_cast<Real>(bias[channel]) : u;
+  }
+  __device__ __forceinline__ Real unclamped(Real u) const {
+    return gain * (is_sine ? sin(u) : modfc_piecewise_linear(u, slope));
+  }
+  __device__ __forceinline__ Real value(Real u) const {
+    return has_clamp ? modfc_clamp(unclamped(u), limit) : unclamped(u);
+  }
+  __device__ __forceinline__ Real grad_argument(Real grad_y, Real u) const {
+    const Real grad = has_clamp ? modfc_clamp_grad(grad_y, unclamped(u), limit) : grad_y;
+    return grad * gain * (is_sine ? cos(u) : modfc_piecewise_linear_grad(u, slope, Real(1)));
+  }
+};
+
+// Epilogue of the forward product.
+template <class T>
+struct ModfcForward {
+  using Real = Compute<T>;
+  ModfcElement<T> element;
+  T* y;
+  bool quads;
+
+  __device__ __forceinline__ void operator()(int64_t, int64_t row, int64_t column, int count,
+                                             const Real (&sums)[kQuad]) const {
+    const int64_t sample = sample_of(row, element.points);
+    Real values[kQuad];
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) {
+      if (i >= count) continue;
+      values[i] = element.value(element.argument(sums[i], row, sample, column + i));
+    }
+    store_quad(y + row * element.outputs + column, values, count, quads);
+  }
+};
+
+}  // namespace cips3d
