@@ -33,7 +33,7 @@ struct FilmSineBackwardElement {
       const int64_t channel = column + i;
       const Real linear = sums[i] + (bias ? static_cast<Real>(bias[channel]) : Real(0));
       const Real phase = film_phase(linear, film.frequency(sample, channel), film.phase(sample, channel));
-      of_h[i] = static_cast<Real>(grad_y[offset + i]) * cos(phase);
+      of_h[i] = static_cast<Real>(grad_y[offset + i]) * cosine(phase);
       of_g[i] = of_h[i] * linear;
     }
     store_quad(grad_h + offset, of_h, count, quads);

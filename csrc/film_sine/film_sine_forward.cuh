@@ -4,10 +4,11 @@
 // Axes      the rows of all samples one after the other, [B*N], so that samples of few points share tiles.
 // Launch    launch_gemm, M = B*N, N = O, K = I.
 // Traffic   x once for 64 channels of y, weight from L2, y written once; the linear map's result never reaches memory.
-// Numerics  float (double for double) up to the one rounding of y; sinf and cosf reduce any argument exactly enough.
+// Numerics  float (double for double) up to the one rounding of y.
 // Limit     as cuda_gemm.cuh.
 #pragma once
 #include "common/cuda_gemm.cuh"
+#include "common/cuda_math.cuh"
 #include "film_sine/film_sine_cuda.h"
 
 namespace cips3d {
@@ -54,7 +55,7 @@ struct FilmSineForward {
       if (i >= count) continue;
       const int64_t channel = column + i;
       const Real linear = sums[i] + (bias ? static_cast<Real>(bias[channel]) : Real(0));
-      values[i] = sin(film_phase(linear, film.frequency(sample, channel), film.phase(sample, channel)));
+      values[i] = sine(film_phase(linear, film.frequency(sample, channel), film.phase(sample, channel)));
     }
     store_quad(y + row * film.outputs + column, values, count, quads);
   }

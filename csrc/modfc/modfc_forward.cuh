@@ -8,6 +8,7 @@
 // sample.
 #pragma once
 #include "common/cuda_gemm.cuh"
+#include "common/cuda_math.cuh"
 #include "modfc/modfc_cuda.h"
 
 namespace cips3d {
@@ -110,14 +111,14 @@ struct ModfcElement {
     return bias ? u + static_cast<Real>(bias[channel]) : u;
   }
   __device__ __forceinline__ Real unclamped(Real u) const {
-    return gain * (is_sine ? sin(u) : modfc_piecewise_linear(u, slope));
+    return gain * (is_sine ? sine(u) : modfc_piecewise_linear(u, slope));
   }
   __device__ __forceinline__ Real value(Real u) const {
     return has_clamp ? modfc_clamp(unclamped(u), limit) : unclamped(u);
   }
   __device__ __forceinline__ Real grad_argument(Real grad_y, Real u) const {
     const Real grad = has_clamp ? modfc_clamp_grad(grad_y, unclamped(u), limit) : grad_y;
-    return grad * gain * (is_sine ? cos(u) : modfc_piecewise_linear_grad(u, slope, Real(1)));
+    return grad * gain * (is_sine ? cosine(u) : modfc_piecewise_linear_grad(u, slope, Real(1)));
   }
 };
 
