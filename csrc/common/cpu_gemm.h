@@ -160,4 +160,28 @@ CIPS3D_INLINE void load_row(const S* from, int64_t count, Compute<S>* to) {
     store(to + k, k < count ? load_first(from + k, count - k) : Vec<Compute<S>>{});
 }
 
+// Which sample each row of a tile belongs to.
+class TileRows {
+ public:
+  CIPS3D_INLINE explicit TileRows(const RowTiles& tiles) : tiles_(tiles) {}
+
+  CIPS3D_INLINE void enter(int64_t tile) {
+    tile_ = tile;
+    int64_t row = 0;
+    for (int64_t sample = tiles_.first_sample(tile); sample <= tiles_.last_sample(tile); ++sample)
+      for (; row < min(end_of(sample), kTileRows); ++row) sample_of_[row] = sample;
+  }
+
+  CIPS3D_INLINE int64_t tile() const { return tile_; }
+  CIPS3D_INLINE int64_t first_sample() const { return sample_of_[0]; }
+  CIPS3D_INLINE int64_t sample_of(int64_t row) const { return sample_of_[row]; }
+  // The first row, counted in the tile, that belongs to a later sample.
+  CIPS3D_INLINE int64_t end_of(int64_t sample) const { return (sample + 1) * tiles_.points - tile_ * kTileRows; }
+
+ private:
+  RowTiles tiles_;
+  int64_t tile_ = 0;
+  int64_t sample_of_[kTileRows];
+};
+
 }  // namespace cips3d::CIPS3D_SIMD_NS

@@ -13,7 +13,7 @@
 namespace cips3d::CIPS3D_SIMD_NS {
 namespace {
 
-// g and h of the samples that a tile touches, and which of them each of its rows belongs to.
+// The bias, and g and h of the samples that a tile touches.
 template <class S>
 class FilmTile {
  public:
@@ -21,6 +21,7 @@ class FilmTile {
 
   explicit FilmTile(const FilmSineCpuCall& call)
       : call_(call),
+        rows_(call.tiles()),
         width_(padded(call.sizes.outputs)),
         films_(2 * call.tiles().samples_per_tile() * width_),
         bias_(width_) {
@@ -30,20 +31,13 @@ class FilmTile {
 
   void enter(int64_t tile) {
     const RowTiles tiles = call_.tiles();
-    tile_ = tile;
-    first_sample_ = tiles.first_sample(tile);
-    int64_t row = 0;
-    for (int64_t sample = first_sample_; sample <= tiles.last_sample(tile); ++sample) {
-      load_film(sample);
-      for (; row < min(end_of(sample), kTileRows); ++row) sample_of_[row] = sample;
-    }
+    rows_.enter(tile);
+    for (int64_t sample = tiles.first_sample(tile); sample <= tiles.last_sample(tile); ++sample) load_film(sample);
   }
 
-  int64_t sample_of(int64_t row) const { return sample_of_[row]; }
-  // The first row of the tile that belongs to a later sample.
-  int64_t end_of(int64_t sample) const { return (sample + 1) * call_.sizes.points - tile_ * kTileRows; }
+  const TileRows& rows() const { return rows_; }
   const T* bias() const { return bias_; }
-  const T* g(int64_t sample) const { return films_ + 2 * (sample - first_sample_) * width_; }
+  const T* g(int64_t sample) const { return films_ + 2 * (sample - rows_.first_sample()) * width_; }
   const T* h(int64_t sample) const { return g(sample) + width_; }
 
  private:
@@ -51,7 +45,7 @@ class FilmTile {
     const FilmSineOptions& o = call_.options;
     const T gamma_scale = T(o.gamma_scale), gamma_offset = T(o.gamma_offset), beta_scale = T(o.beta_scale);
     const int64_t outputs = call_.sizes.outputs;
-    T* g = films_ + 2 * (sample - first_sample_) * width_;
+    T* g = films_ + 2 * (sample - rows_.first_sample()) * width_;
     for (int64_t j = 0; j < outputs; j += kLanes<T>) {
       const int64_t at = sample * outputs + j, left = outputs - j;
       store(g + j, call_.gamma ? gamma_scale * load_first(static_cast<const S*>(call_.gamma) + at, left) + gamma_offset
@@ -62,8 +56,8 @@ class FilmTile {
   }
 
   const FilmSineCpuCall& call_;
-  int64_t width_, tile_ = 0, first_sample_ = 0;
-  int64_t sample_of_[kTileRows];
+  TileRows rows_;
+  int64_t width_;
   Scratch<T> films_, bias_;
 };
 
@@ -98,7 +92,7 @@ void forward(const FilmSineCpuCall& call, int64_t first_tile, int64_t last_tile)
              static_cast<const T*>(call.panels),
              [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
                for (int64_t r = 0; r < rows; ++r) {
-                 const int64_t sample = film.sample_of(first_row + r);
+                 const int64_t sample = film.rows().sample_of(first_row + r);
                  const T *g = film.g(sample), *h = film.h(sample);
                  for (int v = 0; v < kPanel<T>; v += kLanes<T>) {
                    const int64_t j = first_column + v;
@@ -120,8 +114,8 @@ CIPS3D_INLINE void backward_block(const FilmSineCpuCall& call, const FilmTile<S>
   const int64_t outputs = call.sizes.outputs, z_stride = row_stride(outputs);
   const S* grad_y = static_cast<const S*>(call.grad_y) + tile * kTileRows * outputs;
   for (int64_t r = first_row; r < first_row + rows;) {
-    const int64_t sample = film.sample_of(r);
-    const int64_t end = min(first_row + rows, film.end_of(sample));
+    const int64_t sample = film.rows().sample_of(r);
+    const int64_t end = min(first_row + rows, film.rows().end_of(sample));
     T* sums = static_cast<T*>(call.segment_sums) + call.tiles().segment(tile, sample) * 2 * padded(outputs);
     for (int v = 0; v < kPanel<T>; v += kLanes<T>) {
       const int64_t j = first_column + v;

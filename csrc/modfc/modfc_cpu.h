@@ -1,0 +1,56 @@
+// Between modfc's CPU glue (modfc_cpu.cpp, knows torch) and its kernels (modfc_cpu_kernels.h, compiled once per SIMD
+// level and dtype): plain pointers and function pointers.
+#pragma once
+#include "common/cpu_level.h"
+#include "common/cpu_tiles.h"
+#include "modfc/modfc_math.h"
+
+namespace cips3d {
+
+// Arrays have the dtype of x except the working memory (`T`: float, or double for double). Null: absent or not wanted.
+struct ModfcCpuCall {
+  ModfcSizes sizes;
+  ModfcOptions options;
+  ModfcNoiseStrides noise_strides;
+  const void *x, *weight, *style, *bias, *noise, *grad_y;
+  void *y, *grad_x, *grad_weight, *grad_style, *grad_bias, *grad_noise;
+
+  void* panels;           // T, weight packed for x W^T
+  void* grad_panels;      // T, weight packed for grad_linear W; null if neither grad_x nor grad_style is wanted
+  void* demodulation;     // T [B, padded O]: d; null without demodulation
+  void* grad_square;      // T [B, padded O]: gradient of the square sum in d; null without demodulation
+  void* output_sums;      // T [segments, 2, padded O]: sums over points of grad_u and of grad_u * linear
+  void* style_sums;       // T [segments, padded I]: sums over points of the modulation's gradient
+  void* weight_partials;  // T [workers, weight_partial()]: each worker's share of grad_weight
+  void* square_partials;  // T [workers, weight_partial()]: the same through the square sums, to be multiplied by 2 W
+
+  CIPS3D_HOST_DEVICE RowTiles tiles() const { return {sizes.batch, sizes.points}; }
+  CIPS3D_HOST_DEVICE RowTiles sample_tiles() const { return {sizes.batch, 1}; }
+  CIPS3D_HOST_DEVICE int64_t weight_partial() const {
+    return padded(sizes.outputs, kBlockPadding) * row_stride(sizes.inputs);
+  }
+  // Whether the backward has to recompute x W^T: for act's or clamp's derivative, or for d's gradient.
+  CIPS3D_HOST_DEVICE bool recomputes_linear() const {
+    return options.activation != ModfcActivation::kLinear || options.has_clamp ||
+           (options.demodulate && (grad_weight || grad_style));
+  }
+};
+
+struct ModfcCpuKernels {
+  void (*pack)(const ModfcCpuCall&);
+  void (*demodulate)(const ModfcCpuCall&, int64_t first_sample_tile, int64_t last_sample_tile);
+  void (*forward)(const ModfcCpuCall&, int64_t first_tile, int64_t last_tile);
+  // The backward in order: the points, the sums over points, the samples' styles, the sums over workers.
+  void (*backward)(const ModfcCpuCall&, int64_t worker, int64_t first_tile, int64_t last_tile);
+  void (*reduce_outputs)(const ModfcCpuCall&, int64_t first_output, int64_t last_output);  // multiples of kPadding
+  void (*backward_style)(const ModfcCpuCall&, int64_t worker, int64_t first_sample_tile, int64_t last_sample_tile);
+  void (*reduce_weight)(const ModfcCpuCall&, int64_t workers, int64_t square_workers, int64_t first_output,
+                        int64_t last_output);
+};
+
+// The kernels of one level, by CpuDtype.
+const ModfcCpuKernels* modfc_cpu_kernels_avx512();
+const ModfcCpuKernels* modfc_cpu_kernels_avx2();
+const ModfcCpuKernels* modfc_cpu_kernels_portable();
+
+}  // namespace cips3d

@@ -1,0 +1,118 @@
+"""modfc's CPU kernels at each SIMD level: awkward sizes, every dtype and option, strided noise, threads."""
+
+import pytest
+import torch
+
+from cips3d_ext import reference
+
+from ._compare import TOLERANCE, assert_close, check_op
+
+# (B, N, I, O): odd channel counts, one point a sample, samples across tiles of 96 rows, nothing at all.
+SIZES = [
+    (2, 5, 3, 7),
+    (1, 1, 35, 37),
+    (3, 100, 37, 95),
+    (200, 1, 16, 33),
+    (2, 97, 95, 259),
+    (100, 3, 64, 3),
+    (0, 3, 4, 5),
+    (2, 0, 4, 5),
+    (2, 3, 4, 0),
+    (2, 3, 0, 5),
+]
+OPTIONS = {
+    "scale": 0.7,
+    "style_offset": 1.0,
+    "demodulate": True,
+    "eps": 1e-8,
+    "activation": "lrelu",
+    "alpha": 0.2,
+    "gain": 1.4,
+    "clamp": None,
+}
+
+
+def inputs(sizes, noise="full"):
+    B, N, I, O = sizes
+    torch.manual_seed(0)
+    noises = {
+        "none": None,
+        "full": torch.randn(B, N, O),
+        "points": torch.randn(N, 1).expand(B, N, O),
+        "samples_and_points": torch.randn(B, N, 1).expand(B, N, O),
+        "transposed": torch.randn(B, O, N).transpose(1, 2),
+    }
+    return [torch.randn(B, N, I), torch.randn(O, I), torch.randn(B, I), torch.randn(O), noises[noise]]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_sizes(cpu_level, sizes, dtype):
+    # sin: smooth, so that rounding an argument cannot move it across a kink
+    check_op("modfc", reference.modfc, inputs(sizes), OPTIONS | {"activation": "sin"}, dtype)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"activation": "linear"},
+        {"activation": "linear", "demodulate": False},
+        {"activation": "relu"},
+        {"activation": "lrelu", "alpha": 0.1},
+        {"activation": "lrelu", "clamp": 0.5},
+        {"activation": "sin", "clamp": 0.5, "demodulate": False},
+        {"activation": "linear", "clamp": 1.0, "eps": 0.1},
+        {"activation": "relu", "demodulate": False, "scale": 0.1, "style_offset": 0.0},
+    ],
+)
+def test_options(cpu_level, changed):
+    check_op("modfc", reference.modfc, inputs((3, 70, 21, 19)), OPTIONS | changed, torch.float64)
+
+
+@pytest.mark.parametrize("noise", ["none", "points", "samples_and_points", "transposed"])
+def test_noise_is_read_through_its_strides(cpu_level, noise):
+    tensors = inputs((3, 50, 9, 21), noise)
+    check_op("modfc", reference.modfc, tensors, OPTIONS | {"activation": "sin"}, torch.float32)
+    tensors[3] = None
+    check_op("modfc", reference.modfc, tensors, OPTIONS, torch.float64)
+
+
+def test_only_the_wanted_gradients(cpu_level):
+    tensors = inputs((2, 50, 6, 9))
+    backward = torch.ops.cips3d_ext.modfc_backward
+    grad_y = torch.randn(2, 50, 9)
+    for demodulate in (True, False):
+        options = (OPTIONS | {"activation": "linear", "demodulate": demodulate}).values()
+        every = backward(grad_y, *tensors, *options, 31)
+        for index in range(5):
+            grads = backward(grad_y, *tensors, *options, 1 << index)
+            assert [grad.shape == (0,) for grad in grads] == [i != index for i in range(5)]
+            assert torch.equal(grads[index], every[index])
+
+
+def test_deterministic_and_independent_of_threads(cpu_level, one_and_two_threads):
+    tensors, grad_y = inputs((130, 11, 19, 21)), torch.randn(130, 11, 21)
+    results = []
+    for threads in one_and_two_threads:
+        torch.set_num_threads(threads)
+        runs = [
+            [torch.ops.cips3d_ext.modfc(*tensors, *OPTIONS.values())]
+            + list(torch.ops.cips3d_ext.modfc_backward(grad_y, *tensors, *OPTIONS.values(), 31))
+            for _ in range(2)
+        ]
+        assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+        results.append(runs[0])
+    for index, (one, two) in enumerate(zip(*results, strict=True)):
+        if index == 2:  # grad_weight adds up one partial sum a thread
+            assert_close(two, one.double(), torch.float32, "grad_weight")
+        else:
+            assert torch.equal(one, two)
+
+
+def test_nan_stays_nan_and_clamp_limits_infinity(cpu_level):
+    x = torch.tensor([float("nan"), float("inf"), float("-inf"), 0.5]).reshape(1, 4, 1)
+    one = torch.ones(1, 1)
+    options = (OPTIONS | {"demodulate": False, "style_offset": 0.0, "scale": 1.0, "gain": 1.0, "clamp": 2.0}).values()
+    found = torch.ops.cips3d_ext.modfc(x, one, one, None, None, *options).flatten()
+    wanted = torch.tensor([float("nan"), 2.0, -2.0, 0.5])
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
