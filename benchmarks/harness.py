@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,19 @@ def time_once(contender: Contender, direction: str, cotangent: Tensor, timing: T
     timing.wall_ms.append(1e3 * (time.perf_counter() - wall))
 
 
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """The profiler's native code reports its starts and stops on the error stream."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def peak_memory_mb(contender: Contender, direction: str, cotangent: Tensor) -> float:
     """Most memory that torch had allocated at once during one step, beyond the inputs (kernels' own scratch on the
     CPU is
@@ -84,7 +99,7 @@ def peak_memory_mb(contender: Contender, direction: str, cotangent: Tensor) -> f
         before = torch.cuda.memory_allocated()
         step(contender, direction, cotangent)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_stderr():
         warnings.simplefilter("ignore")  # the profiler warns about its own clock
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
             step(contender, direction, cotangent)
