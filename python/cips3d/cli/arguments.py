@@ -1,0 +1,40 @@
+"""Arguments that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from cips3d.training.trained import TrainedModel, load_model
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run-dir", type=Path, help="folder of a training run; its averaged weights are used")
+    source.add_argument("--checkpoint", type=Path, help="official generator state dict, e.g. G_ema.pth")
+    parser.add_argument("--seed", type=int, default=0, help="which heads: equal seeds give equal heads (default 0)")
+    parser.add_argument("--psi", type=float, default=1.0, help="truncation: 1 all variety, towards 0 the mean head")
+    parser.add_argument("--resolution", type=int, help="side in pixels (default: that of the training)")
+    add_device_arguments(parser)
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default=default_device(), help="cpu, cuda, cuda:1, ... (default %(default)s)")
+    parser.add_argument(
+        "--impl",
+        choices=("auto", "fused", "reference"),
+        default="auto",
+        help="kernels: auto falls back to plain PyTorch, fused refuses to (default auto)",
+    )
+
+
+def default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def model_of(args: argparse.Namespace) -> TrainedModel:
+    if args.resolution is not None and args.resolution < 1:
+        raise ValueError(f"--resolution must be at least 1, got {args.resolution}")
+    return load_model(args.run_dir or args.checkpoint, args.device, args.impl)

@@ -1,0 +1,39 @@
+"""Write a grid of generated images, poses drawn as in training.
+
+cips3d generate --run-dir runs/first --out grid.png
+cips3d generate --checkpoint G_ema.pth --count 16 --psi 0.7 --out faces.png
+cips3d generate --run-dir runs/first --yaws 5 --count 4 --out turned.png     each head at five yaws
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cips3d.cli.arguments import add_model_arguments, model_of
+from cips3d.data import image_grid
+
+YAW_SPREADS = 1.5  # --yaws covers so many standard deviations of the training poses on either side
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, help="picture to write (.png)")
+    parser.add_argument("--count", type=int, default=16, help="number of heads (default 16)")
+    parser.add_argument("--columns", type=int, help="columns of the grid (default: about square)")
+    parser.add_argument("--yaws", type=int, help="show each head at so many yaws, one head a row")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.count < 1 or (args.yaws is not None and args.yaws < 1):
+        raise ValueError(f"--count and --yaws must be at least 1, got {args.count} and {args.yaws}")
+    model = model_of(args)
+    if args.yaws:
+        yaws = model.yaws(args.yaws, YAW_SPREADS)
+        images = model.turned(args.count, yaws, args.seed, resolution=args.resolution, truncation_psi=args.psi)
+    else:
+        z_shape, z_appearance = model.codes(args.count, args.seed)
+        images = model.images(z_shape, z_appearance, model.poses(args.count, args.seed), args.resolution, args.psi)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    image_grid(images, args.yaws or args.columns).save(args.out)
+    print(args.out)
