@@ -14,7 +14,7 @@ PIP = $(PY) -m pip --disable-pip-version-check
 TOOLS = "setuptools>=77" wheel ninja "cmake>=3.22" "pybind11>=2.12"
 SOURCES = $(shell git ls-files -co --exclude-standard csrc CMakeLists.txt setup.py pyproject.toml 2>/dev/null)
 
-.PHONY: demo test test-long lint typecheck bench build check-machine clean
+.PHONY: demo test test-long test-sanitized lint typecheck bench build check-machine clean
 
 check-machine:
 	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (Python 3.10 or newer)"; exit 1; }
@@ -48,6 +48,10 @@ test: build lint typecheck
 
 test-long: build
 	$(PY) -m pytest $(PYTEST_ARGS) -m long
+
+# The CUDA kernels on the CPU emulator under AddressSanitizer and UBSan.
+test-sanitized: build
+	PYTHON=$(PY) tests/csrc/run_sanitized.sh
 
 lint: build
 	$(VENV)/bin/ruff check .

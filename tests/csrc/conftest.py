@@ -1,7 +1,9 @@
 """The CUDA kernels as CPU ops: `emulated` builds csrc/emulator (incrementally) and loads it."""
 
 import os
+import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +23,19 @@ def build_emulator(sanitizers: str) -> Path:
     """Path of libcips3d_emulator.so, built if a source is newer."""
     build = ROOT / "build" / ("emulator-sanitized" if sanitizers else "emulator")
     environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}  # the tools need no sanitizer
-    options = ["-DCIPS3D_EMULATOR=ON", "-DCIPS3D_WERROR=ON", f"-DCIPS3D_SANITIZE={sanitizers}"]
-    torch_dir = Path(torch.__file__).parent
-    configure = ["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(build), f"-DCIPS3D_TORCH_DIR={torch_dir}", *options]
+    environment["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"  # pip's cmake, ninja
+    )
+    definitions = {
+        "CIPS3D_EMULATOR": "ON",
+        "CIPS3D_WERROR": "ON",
+        "CIPS3D_SANITIZE": sanitizers,
+        "CIPS3D_TORCH_DIR": str(Path(torch.__file__).parent),
+        "CMAKE_MAKE_PROGRAM": shutil.which("ninja", path=environment["PATH"]) or "ninja",
+        "Python_EXECUTABLE": sys.executable,
+    }
+    flags = [f"-D{key}={value}" for key, value in definitions.items()]
+    configure = ["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(build), *flags]
     for command in (configure, ["cmake", "--build", str(build), "-j2"]):
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"

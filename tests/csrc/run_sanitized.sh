@@ -7,4 +7,4 @@ export CIPS3D_SANITIZE=address,undefined
 export LD_PRELOAD="$(g++ -print-file-name=libasan.so):$(g++ -print-file-name=libubsan.so)"
 export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-exec "${PYTHON:-python}" -m pytest tests/csrc -k "emulat" "$@"
+exec "${PYTHON:-python}" -m pytest tests/csrc/test_emulat*.py "$@"
