@@ -10,7 +10,7 @@ import torch
 
 from cips3d.config.loader import ConfigError
 from cips3d.config.training import TrainingConfig, check_same_run, write_training
-from cips3d.data import TrainingBatches, open_dataset
+from cips3d.data import ImageDataset, TrainingBatches, open_dataset
 from cips3d.training.checkpoint import load_checkpoint, save_checkpoint
 from cips3d.training.reporting import Reporter
 from cips3d.training.steps import NonFiniteError
@@ -45,11 +45,7 @@ def train(config: TrainingConfig, run_dir: Path, device: str = "cpu", impl: str 
     state = load_checkpoint(checkpoint, device) if checkpoint.exists() else None
 
     # The same configuration and seed make the same trainer; the checkpoint then moves it forward.
-    data = config.data
-    dataset = open_dataset(
-        data.source, config.schedule.resolutions[-1], xflip=data.xflip, size=data.size, seed=data.seed
-    )
-    images = TrainingBatches(dataset, config.optimizer.batch_size, config.seed)
+    images = TrainingBatches(open_images(config), config.optimizer.batch_size, config.seed)
     trainer = Trainer(config, images, torch.device(device), impl)
     if state is not None:
         trainer.load_state_dict(state)
@@ -64,6 +60,15 @@ def train(config: TrainingConfig, run_dir: Path, device: str = "cpu", impl: str 
     finally:
         reporter.close()
     return TrainingResult(trainer.step, trainer.seconds, reason, checkpoint)
+
+
+def open_images(config: TrainingConfig) -> ImageDataset:
+    """The real images of a run, at its last resolution. Raises ConfigError."""
+    data, resolution = config.data, config.schedule.resolutions[-1]
+    try:
+        return open_dataset(data.source, resolution, xflip=data.xflip, size=data.size, seed=data.seed)
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
 
 
 def _iterate(trainer: Trainer, reporter: Reporter, checkpoint: Path, stop: StopRequest) -> str:

@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from cips3d.data import image_grid
-from cips3d.render.draws import Draws
-from cips3d.render.rays import Camera
+from cips3d.training.trained import TrainedModel
 from cips3d.training.trainer import Trainer
 
 SAMPLE_SEED = 0  # the same codes every time, so that successive pictures show the same heads
@@ -45,8 +43,10 @@ class Reporter:
 
     def samples(self) -> Path:
         """Write samples/<step>.png: one head a row from the averaged weights, yaw from left to right."""
-        size = self.trainer.config.output.sample_rows
-        picture = image_grid(sample_heads(self.trainer, rows=size, columns=size), columns=size)
+        trainer, config = self.trainer, self.trainer.config
+        size = config.output.sample_rows
+        model = TrainedModel(trainer.ema.module, config.camera, config.render, config.schedule.resolutions[-1])
+        picture = image_grid(model.turned(size, model.yaws(size, SAMPLE_YAW_SPREADS), SAMPLE_SEED), columns=size)
         path = self.run_dir / "samples" / f"{self.trainer.step:06d}.png"
         picture.save(path)
         self.writer.add_image("samples", np.asarray(picture), self.trainer.step, dataformats="HWC")
@@ -66,34 +66,6 @@ class Reporter:
         with open(self.stats_path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": trainer.step, **row}) + "\n")
         self.sums, self.counts = {}, {}
-
-
-@torch.no_grad()
-def sample_heads(trainer: Trainer, rows: int, columns: int) -> torch.Tensor:
-    """Images [rows*columns,3,S,S] of `rows` fixed heads from the averaged generator, each at `columns` yaws."""
-    config, size = trainer.config, trainer.config.schedule.resolutions[-1]
-    codes = torch.Generator().manual_seed(SAMPLE_SEED)
-    z_shape, z_appearance = (
-        torch.randn(rows, dim, generator=codes).repeat_interleave(columns, 0).to(trainer.device)
-        for dim in (config.generator.z_shape_dim, config.generator.z_appearance_dim)
-    )
-    spread = SAMPLE_YAW_SPREADS * config.camera.yaw_std
-    yaws = config.camera.yaw_mean + torch.linspace(-spread, spread, columns).repeat(rows)
-    camera = Camera.from_angles(yaws, config.camera.pitch_mean, fov_deg=config.camera.fov_deg)
-    render = config.render
-    out = trainer.ema.module.render(
-        z_shape,
-        z_appearance,
-        camera,
-        resolution=size,
-        samples_per_ray=render.samples_per_ray,
-        hierarchical=render.hierarchical,
-        draws=Draws.none(1, 1, render.samples_per_ray, trainer.device),
-        last_back=render.last_back,
-        white_back=render.white_back,
-        ray_chunk=size * size,
-    )
-    return out.image.float().cpu()
 
 
 def _drop_later_rows(path: Path, step: int) -> None:

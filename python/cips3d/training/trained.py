@@ -1,0 +1,137 @@
+"""A trained generator together with what it was trained for: from a run folder, or from an official state dict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cips3d.config.loader import ConfigError
+from cips3d.config.training import CameraConfig, RenderConfig, load_training, read_training
+from cips3d.models.generator import Generator
+from cips3d.models.official import load_official
+from cips3d.render import Camera, Draws
+from cips3d.training.checkpoint import load_checkpoint
+
+RAYS_AT_A_TIME = 64 * 64 * 4  # of all images of a batch: bounds the memory at any resolution
+OFFICIAL_PRESET = "released_ffhq_32"  # poses and sampling of the public checkpoints
+OFFICIAL_RESOLUTION = 256
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """`generator` with the pose distribution, sampling and image side (pixels) of its training."""
+
+    generator: Generator
+    camera: CameraConfig
+    render: RenderConfig
+    resolution: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.aux_rgb.weight.device
+
+    def codes(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Shape and appearance codes [count,Z], [count,Z'] of `seed`, the same on every device."""
+        source, config = torch.Generator().manual_seed(seed), self.generator.config
+        z_shape = torch.randn(count, config.z_shape_dim, generator=source)
+        return z_shape.to(self.device), torch.randn(count, config.z_appearance_dim, generator=source).to(self.device)
+
+    def poses(self, count: int, seed: int) -> Camera:
+        """Cameras from the training distribution."""
+        pose = self.camera
+        return Camera.sample(
+            count,
+            pose.yaw_mean,
+            pose.yaw_std,
+            pose.pitch_mean,
+            pose.pitch_std,
+            pose.distribution,
+            generator=torch.Generator().manual_seed(seed),
+            fov_deg=pose.fov_deg,
+        )
+
+    def camera_at(self, yaw: Tensor, pitch: Tensor | float = 0.0) -> Camera:
+        """Cameras turned by `yaw` and `pitch` (rad, [B]) away from the mean pose."""
+        pose = self.camera
+        return Camera.from_angles(pose.yaw_mean + yaw, pose.pitch_mean + pitch, fov_deg=pose.fov_deg)
+
+    def yaws(self, count: int, spreads: float) -> Tensor:
+        """`count` yaw offsets [count], evenly over +-`spreads` standard deviations of the training poses."""
+        limit = spreads * self.camera.yaw_std
+        return torch.linspace(-limit, limit, count) if count > 1 else torch.zeros(1)
+
+    @torch.no_grad()
+    def images(
+        self,
+        z_shape: Tensor,
+        z_appearance: Tensor,
+        camera: Camera,
+        resolution: int | None = None,
+        truncation_psi: float = 1.0,
+    ) -> Tensor:
+        """Images [B,3,S,S] in [-1,1], float32 on the CPU, without noise: equal arguments give equal pixels."""
+        size = resolution or self.resolution
+        batch = max(1, RAYS_AT_A_TIME // size**2)
+        pieces = []
+        for start in range(0, len(z_shape), batch):
+            part = slice(start, start + batch)
+            out = self.generator.render(
+                z_shape[part],
+                z_appearance[part],
+                camera[part],
+                resolution=size,
+                samples_per_ray=self.render.samples_per_ray,
+                hierarchical=self.render.hierarchical,
+                draws=Draws.none(samples=self.render.samples_per_ray, device=self.device),
+                truncation_psi=truncation_psi,
+                last_back=self.render.last_back,
+                white_back=self.render.white_back,
+                ray_chunk=RAYS_AT_A_TIME,
+            )
+            pieces.append(out.image.float().cpu())
+        return torch.cat(pieces)
+
+    def turned(self, heads: int, yaws: Tensor, seed: int, **options: float | int | None) -> Tensor:
+        """Images [heads * len(yaws),3,S,S]: head by head, each at all `yaws` (offsets, rad). Options as in `images`."""
+        z_shape, z_appearance = (z.repeat_interleave(len(yaws), 0) for z in self.codes(heads, seed))
+        return self.images(z_shape, z_appearance, self.camera_at(yaws.repeat(heads)), **options)  # type: ignore[arg-type]
+
+
+def load_model(path: Path, device: str = "cpu", impl: str = "auto") -> TrainedModel:
+    """The model in `path`: a run folder of `cips3d train` (its averaged weights) or an official generator state dict.
+
+    Raises ConfigError or CheckpointError naming what is missing or damaged.
+    """
+    if path.is_dir():
+        config = read_training(path / "config.yaml")
+        generator = Generator(config.generator, impl=impl)
+        generator.load_state_dict(load_checkpoint(path / "checkpoints" / "latest.pt")["ema"])
+        resolution = config.schedule.resolutions[-1]
+    elif path.is_file():
+        config = load_training(OFFICIAL_PRESET)
+        generator = _load_official_generator(path, impl)
+        resolution = OFFICIAL_RESOLUTION
+    else:
+        raise ConfigError(f"there is no model {path}; wanted a run folder of `cips3d train` or an official .pth file")
+    generator = generator.eval().requires_grad_(False).to(device)
+    return TrainedModel(generator, config.camera, config.render, resolution)
+
+
+def swing(frames: int, yaw: float, pitch: float) -> tuple[Tensor, Tensor]:
+    """Yaw and pitch offsets [frames] in rad of a closed swing to both sides: an ellipse of half-axes `yaw`, `pitch`."""
+    angle = torch.arange(frames) * (2 * math.pi / frames)
+    return yaw * torch.sin(angle), pitch * torch.cos(angle)
+
+
+def _load_official_generator(path: Path, impl: str) -> Generator:
+    try:
+        model = load_official(path, impl=impl)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ConfigError(f"{path} is no official generator: {str(error).splitlines()[0]}") from error
+    if not isinstance(model, Generator):
+        raise ConfigError(f"{path} holds a discriminator; wanted a generator (generator.pth or G_ema.pth)")
+    return model
