@@ -23,9 +23,8 @@ def build_emulator(sanitizers: str) -> Path:
     """Path of libcips3d_emulator.so, built if a source is newer."""
     build = ROOT / "build" / ("emulator-sanitized" if sanitizers else "emulator")
     environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}  # the tools need no sanitizer
-    environment["PATH"] = (
-        f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"  # pip's cmake, ninja
-    )
+    # cmake and ninja are pip packages of this environment
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     definitions = {
         "CIPS3D_EMULATOR": "ON",
         "CIPS3D_WERROR": "ON",

@@ -17,7 +17,7 @@ CSRC = Path(__file__).resolve().parents[2] / "csrc"
 SOURCES = sorted(CSRC.glob("*/*_cuda.cu"))
 ARCHITECTURES = ("80", "90")
 # Most registers a thread may have, by kernel and type it computes in. Blocks have at most 256 threads: up to 128
-# registers leave room for two of them on an SM, so that one computes while the other waits. double is there to be exact.
+# registers leave room for two of them on an SM, so that one computes while the other waits.
 LIMITS: dict[str, int] = json.loads(Path(__file__).with_name("kernel_registers.json").read_text())
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
