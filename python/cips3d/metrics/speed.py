@@ -101,11 +101,18 @@ def _generator(device: str) -> tuple[Step, list[Tensor]]:
     config = build(GeneratorConfig, load_preset("generator", "demo"), "preset demo")
     models = {impl: Generator(config, impl=impl).to(device) for impl in IMPLS}
     models["fused"].load_state_dict(models["reference"].state_dict())
-    inputs = _leaves(device, torch.randn(BATCH, config.z_shape_dim), torch.randn(BATCH, config.z_appearance_dim))
+    z_shape, z_appearance = _leaves(
+        device, torch.randn(BATCH, config.z_shape_dim), torch.randn(BATCH, config.z_appearance_dim)
+    )
     camera = Camera.from_angles(*(torch.full((BATCH,), torch.pi / 2) for _ in range(2)))
     draws = Draws.none(samples=SAMPLES, device=torch.device(device))
-    options = {"resolution": RESOLUTION, "samples_per_ray": SAMPLES, "draws": draws}
-    return lambda impl: models[impl].render(*inputs, camera, **options).image, inputs
+
+    def step(impl: str) -> Tensor:
+        model = models[impl]
+        out = model.render(z_shape, z_appearance, camera, RESOLUTION, SAMPLES, draws=draws)
+        return out.image
+
+    return step, [z_shape, z_appearance]
 
 
 _SUBJECTS = {

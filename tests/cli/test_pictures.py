@@ -1,0 +1,79 @@
+"""generate, render and data write what they promise."""
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cips3d.cli import main
+from cips3d.models import Generator, GeneratorConfig, export_official
+from cips3d.render.video import write_video
+
+
+def test_generate_writes_the_same_grid_for_the_same_seed(run_dir, tmp_path):
+    words = ["generate", "--run-dir", str(run_dir), "--count", "5", "--columns", "3"]
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        main([*words, "--seed", str(seed), "--out", str(tmp_path / f"{name}.png")])
+    a, b, c = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in "abc")
+    assert a.shape == (2 * 16, 3 * 16, 3)
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_generate_turns_heads(run_dir, tmp_path):
+    out = tmp_path / "new folder" / "turned.png"
+    main(["generate", "--run-dir", str(run_dir), "--count", "2", "--yaws", "3", "--resolution", "8", "--out", str(out)])
+    assert Image.open(out).size == (3 * 8, 2 * 8)
+
+
+def test_generate_from_an_official_state_dict(tmp_path):
+    small = GeneratorConfig(field_width=8, colour_width=4, inr_width=8)
+    torch.save(export_official(Generator(small)), tmp_path / "G_ema.pth")
+    out = tmp_path / "x.png"
+    words = ["generate", "--checkpoint", str(tmp_path / "G_ema.pth"), "--count", "1", "--resolution", "8"]
+    main([*words, "--psi", "0.7", "--out", str(out)])
+    assert Image.open(out).size == (8, 8)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_render_writes_a_video(run_dir, tmp_path, suffix):
+    out = tmp_path / f"turn{suffix}"
+    main(["render", "--run-dir", str(run_dir), "--heads", "2", "--frames", "3", "--out", str(out)])
+    frames = imageio.mimread(out)
+    assert len(frames) == 3 and frames[0].shape[:2] == (16, 32)
+
+
+def test_video_needs_a_known_suffix(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in .mp4 or .gif, got x.avi"):
+        write_video(torch.zeros(1, 3, 4, 4), tmp_path / "x.avi", 24)
+
+
+def test_data_make_inspect_and_lfw(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    heads, faces = str(tmp_path / "heads.zip"), str(tmp_path / "faces.zip")
+    main(["data", "make", heads, "--count", "3", "--resolution", "8"])
+    main(["data", "lfw", faces])
+    main(["data", "inspect", heads, "--grid", str(tmp_path / "grid.png")])
+    main(["data", "inspect", faces])
+    text = capsys.readouterr().out
+    assert "3 images in" in text and "100 images in" in text
+    assert "StyleGANZip" in text and Image.open(tmp_path / "grid.png").width == 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["generate", "--run-dir", "{run}", "--count", "0", "--out", "x.png"], "--count and --yaws must be at least 1"),
+        (["generate", "--run-dir", "{run}", "--resolution", "0", "--out", "x.png"], "--resolution must be at least 1"),
+        (["render", "--run-dir", "{run}", "--frames", "0", "--out", "x.gif"], "--frames must be at least 1, got 0"),
+        (["data", "make", "x.zip", "--count", "0"], "--count and --resolution must be at least 1"),
+        (["data", "inspect", "nowhere.zip"], "nowhere.zip"),
+        (["bench", "--rounds", "0"], "--rounds and --threads must be at least 1"),
+    ],
+)
+def test_mistakes(run_dir, capsys, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit:
+        main([word.format(run=run_dir) for word in words])
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
