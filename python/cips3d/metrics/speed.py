@@ -87,14 +87,14 @@ def _film_sine(device: str) -> tuple[Step, list[Tensor]]:
 def _volume_render(device: str) -> tuple[Step, list[Tensor]]:
     rays = BATCH, RESOLUTION**2, 2 * SAMPLES
     depths = torch.linspace(0.88, 1.12, 2 * SAMPLES, device=device).expand(rays).contiguous()
-    inputs = _leaves(device, torch.randn(rays), torch.randn(*rays, 32))
+    density, features = _leaves(device, torch.randn(rays), torch.randn(*rays, 32))
 
     def step(impl: str) -> Tensor:
-        feature = cips3d_ext.volume_render(*inputs, depths, impl=impl).feature
+        feature = cips3d_ext.volume_render(density, features, depths, impl=impl).feature
         assert feature is not None
         return feature
 
-    return step, inputs
+    return step, [density, features]
 
 
 def _generator(device: str) -> tuple[Step, list[Tensor]]:
@@ -104,7 +104,7 @@ def _generator(device: str) -> tuple[Step, list[Tensor]]:
     z_shape, z_appearance = _leaves(
         device, torch.randn(BATCH, config.z_shape_dim), torch.randn(BATCH, config.z_appearance_dim)
     )
-    camera = Camera.from_angles(*(torch.full((BATCH,), torch.pi / 2) for _ in range(2)))
+    camera = Camera.from_angles(torch.full((BATCH,), torch.pi / 2), torch.pi / 2)
     draws = Draws.none(samples=SAMPLES, device=torch.device(device))
 
     def step(impl: str) -> Tensor:
