@@ -15,6 +15,25 @@
 
 namespace cips3d::CIPS3D_SIMD_NS {
 
+typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
+
+template <class Piece>
+CIPS3D_INLINE void copy_piece(char* to, const char* from) {
+  __builtin_memcpy(to, from, sizeof(Piece));
+}
+
+// Copies an even number of bytes. Long rows end in a vector that overlaps the one before.
+CIPS3D_INLINE void copy_row(char* to, const char* from, int64_t bytes) {
+  if (bytes >= kVectorBytes) {
+    for (int64_t i = 0; i + kVectorBytes < bytes; i += kVectorBytes) copy_piece<Bytes>(to + i, from + i);
+    return copy_piece<Bytes>(to + bytes - kVectorBytes, from + bytes - kVectorBytes);
+  }
+  int64_t i = 0;
+  for (; i + 8 <= bytes; i += 8) copy_piece<uint64_t>(to + i, from + i);
+  if (bytes & 4) copy_piece<uint32_t>(to + i, from + i);
+  if (bytes & 2) copy_piece<uint16_t>(to + i + (bytes & 4), from + i + (bytes & 4));
+}
+
 // Up to here, counting how many samples lie before each one is faster than sorting.
 constexpr int64_t kCountUpTo = 128;
 
@@ -67,9 +86,10 @@ void sort(const MergeSamplesTask& task, int64_t begin, int64_t end) {
   const Scratch<T> z(round_up(samples, kLanes<T>));
   const Scratch<int64_t> spare(samples);
   for (int64_t ray = begin; ray < end; ++ray) {
-    __builtin_memcpy(both, static_cast<const S*>(task.a) + ray * count_a, static_cast<size_t>(count_a) * sizeof(S));
-    __builtin_memcpy(both + count_a, static_cast<const S*>(task.b) + ray * count_b,
-                     static_cast<size_t>(count_b) * sizeof(S));
+    const S* a = static_cast<const S*>(task.a) + ray * count_a;
+    const S* b = static_cast<const S*>(task.b) + ray * count_b;
+    for (int64_t i = 0; i < count_a; ++i) both[i] = a[i];
+    for (int64_t i = 0; i < count_b; ++i) both[count_a + i] = b[i];
     for (int64_t i = 0; i < samples; i += kLanes<T>) store(z + i, load_first<S>(both + i, samples - i));
     int64_t* order = task.order + ray * samples;
     if (samples <= kCountUpTo) {
@@ -80,25 +100,6 @@ void sort(const MergeSamplesTask& task, int64_t begin, int64_t end) {
     S* merged = static_cast<S*>(task.merged) + ray * samples;
     for (int64_t i = 0; i < samples; ++i) merged[i] = both[order[i]];
   }
-}
-
-typedef uint8_t Bytes __attribute__((vector_size(kVectorBytes), aligned(1), may_alias));
-
-template <class Piece>
-CIPS3D_INLINE void copy_piece(char* to, const char* from) {
-  __builtin_memcpy(to, from, sizeof(Piece));
-}
-
-// Copies an even number of bytes. Long rows end in a vector that overlaps the one before.
-CIPS3D_INLINE void copy_row(char* to, const char* from, int64_t bytes) {
-  if (bytes >= kVectorBytes) {
-    for (int64_t i = 0; i + kVectorBytes < bytes; i += kVectorBytes) copy_piece<Bytes>(to + i, from + i);
-    return copy_piece<Bytes>(to + bytes - kVectorBytes, from + bytes - kVectorBytes);
-  }
-  int64_t i = 0;
-  for (; i + 8 <= bytes; i += 8) copy_piece<uint64_t>(to + i, from + i);
-  if (bytes & 4) copy_piece<uint32_t>(to + i, from + i);
-  if (bytes & 2) copy_piece<uint16_t>(to + i + (bytes & 4), from + i + (bytes & 4));
 }
 
 // Visits the rows of rays [begin, end) as (row of a or b, row of merged).
