@@ -150,6 +150,17 @@ def test_truncation(model, inputs):
     assert model.mean_w_shape is None  # other weights, other means
 
 
+def test_a_mean_style_assigned_alone_stays(model, inputs):
+    model.mean_w_appearance = torch.full((1, 8), 2.0)
+    truncated = model.map(*inputs[:2], truncation_psi=0.0)
+    assert (truncated[1] == 2).all() and model.mean_w_shape.shape == (1, 6)
+
+
+def test_no_images(model, inputs):
+    nothing = [part[:0] for part in inputs]
+    assert render(model, nothing).image.shape == (0, 3, RESOLUTION, RESOLUTION)
+
+
 def test_backgrounds(model, inputs):
     """last_back leaves no weight unused; white_back changes the pictures of rays that let light through."""
     assert (render(model, inputs).weights.sum(-1) < 0.999).any()

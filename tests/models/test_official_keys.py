@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,37 @@ def test_released_generator_loads():
     model = load_official(state)
     assert model.config == GeneratorConfig()
     assert sum(tensor.numel() for tensor in export_official(model).values()) == 11_287_743
+
+
+@pytest.mark.parametrize(
+    ("file", "missing"),
+    [
+        ("keys_G.txt", "siren.network.0.linear.weight"),
+        ("keys_G.txt", "siren.network.1.linear.weight"),
+        ("keys_G.txt", "siren.color_layer_sine.linear.weight"),
+        ("keys_G.txt", "mapping_network_nerf.base_net.0.weight"),
+        ("keys_G.txt", "mapping_network_nerf.base_net.6.weight"),
+        ("keys_G.txt", "mapping_network_inr.base_net.21.weight"),
+        ("keys_G.txt", "inr_net.network.4.mod1.weight"),
+        ("keys_G.txt", "inr_net.network.64.mod1.weight"),
+        ("keys_G.txt", "inr_net.network.64.mod2.norm.bias"),
+        ("keys_D.txt", "main_disc.conv_in.4.equal_conv.weight"),
+        ("keys_D.txt", "aux_disc.conv_in.1024.equal_conv.weight"),
+        ("keys_D.txt", "main_disc.final_conv.equal_conv.weight"),
+    ],
+)
+def test_a_missing_tensor_is_named(file, missing):
+    """Those, too, that widths and depths are read from."""
+    state = {key: torch.empty(shape, device="meta") for key, shape in released_shapes(file).items() if key != missing}
+    with pytest.raises(ValueError, match=re.escape(missing)):
+        load_official(state)
+
+
+def test_what_is_no_floating_point_tensor_is_named(state):
+    with pytest.raises(ValueError, match="got G: dict, step: int"):
+        load_official({"G": state, "step": 3})
+    with pytest.raises(ValueError, match="got main_disc.out_linear.bias: torch.int64"):
+        load_official({**state, "main_disc.out_linear.bias": torch.zeros(1, dtype=torch.int64)})
 
 
 def test_paper_generator_has_no_official_form():

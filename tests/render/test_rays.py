@@ -53,6 +53,13 @@ def test_look_at_takes_a_direction():
     torch.testing.assert_close(Camera.look_at(eye, -3 * eye).cam2world, angles.cam2world)
 
 
+def test_one_direction_serves_many_positions():
+    positions = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    shared = Camera.look_at(positions, torch.tensor([[0.0, 0.1, -1.0]]))
+    single = Camera.look_at(positions, torch.tensor([[0.0, 0.1, -1.0]]).repeat(3, 1))
+    assert torch.equal(shared.cam2world, single.cam2world)
+
+
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_sampled_angles(distribution):
     n, spread = 20000, 0.1
@@ -103,5 +110,8 @@ def test_errors():
         Camera.look_at(torch.zeros(1, 3), torch.zeros(3))
     with pytest.raises(ValueError, match=r"yaw must be a number or \[B\], got \[2, 2\]"):
         Camera.from_angles(torch.zeros(2, 2), 0.0)
+    for fov_deg in (0.0, 180, torch.tensor([12.0, 14.0])):
+        with pytest.raises(ValueError, match="fov_deg must be a number between 0 and 180 degrees"):
+            Camera.from_angles(1.0, 1.0, fov_deg)
     with pytest.raises(ValueError, match="at least 2"):
         camera_rays(Camera.from_angles(0.0, 1.0), 1)

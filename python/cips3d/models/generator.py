@@ -155,7 +155,11 @@ class Generator(nn.Module):
         if truncation_psi == 1.0:
             return w_shape, w_appearance
         if self.mean_w_shape is None or self.mean_w_appearance is None:
+            assigned = {"mean_w_shape": self.mean_w_shape, "mean_w_appearance": self.mean_w_appearance}
             self.update_mean_styles()
+            for name, mean in assigned.items():
+                if mean is not None:  # one assigned alone stays
+                    setattr(self, name, mean)
         assert self.mean_w_shape is not None and self.mean_w_appearance is not None
         return (
             torch.lerp(self.mean_w_shape.to(w_shape), w_shape, truncation_psi),

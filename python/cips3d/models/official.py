@@ -117,12 +117,23 @@ def official_layout(model: Generator | Discriminator) -> Layout:
 
 def _read(source: str | PathLike[str] | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     state = source if isinstance(source, Mapping) else torch.load(source, map_location="cpu", weights_only=True)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if isinstance(state, Mapping):
+        others = tuple(f"{key}: {kind}" for key, value in state.items() if (kind := _kind_of_other(value)))
+    else:
+        others = (type(state).__name__,)
+    if others:
         raise ValueError(
-            "load_official: wanted a plain state dict {key: tensor} as the official code saves it (generator.pth, "
-            f"G_ema.pth, discriminator.pth), got {type(state).__name__}"
+            "load_official: wanted a plain state dict {key: floating-point tensor} as the official code saves it "
+            f"(generator.pth, G_ema.pth, discriminator.pth), got {_some(others)}"
         )
     return state
+
+
+def _kind_of_other(value: object) -> str:
+    """What a value is that is no floating-point tensor; empty for one that is."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return "" if value.is_floating_point() else str(value.dtype)
 
 
 def _recognise(state: Mapping[str, Tensor]) -> str:

@@ -35,11 +35,9 @@ def discriminator_layout(model: Discriminator) -> Layout:
 
 
 def _channels(state: Mapping[str, Tensor], prefix: str) -> tuple[int, ...]:
-    pattern = f"{prefix}conv_in.{{}}.equal_conv.weight"
     sizes = [str(SMALLEST_SIZE * 2**k) for k in range(len(state))]
-    sizes = sizes[: count_blocks(state, pattern, sizes)]
-    shape_of(state, pattern.format(SMALLEST_SIZE), 4)
-    channels = tuple(shape_of(state, pattern.format(size), 4)[0] for size in sizes)
+    count = max(1, count_blocks(state, prefix + "conv_in.{}.", sizes))
+    channels = tuple(shape_of(state, f"{prefix}conv_in.{size}.equal_conv.weight", 4)[0] for size in sizes[:count])
     final_in = shape_of(state, f"{prefix}final_conv.equal_conv.weight", 4)[1]
     if final_in != channels[0]:
         raise ValueError(

@@ -17,11 +17,11 @@ FIRST_RGB_BLOCK, FIRST_SKIP_BLOCK = 3, 4  # earlier blocks have heads that are n
 
 def read_generator(state: Mapping[str, Tensor]) -> GeneratorConfig:
     """The configuration that the tensors' shapes imply."""
-    field_layers = count_blocks(state, "siren.network.{}.linear.weight", map(str, range(len(state))))
-    shape_layers = count_blocks(state, "mapping_network_nerf.base_net.{}.weight", map(str, range(0, len(state), 2)))
+    field_layers = count_blocks(state, "siren.network.{}.", map(str, range(len(state))))
+    shape_layers = count_blocks(state, "mapping_network_nerf.base_net.{}.", map(str, range(0, len(state), 2)))
     appearance = map(str, range(0, len(state), 3))
-    appearance_layers = count_blocks(state, "mapping_network_inr.base_net.{}.weight", appearance)
-    blocks = count_blocks(state, "inr_net.network.{}.mod1.weight", BLOCK_SIZES)
+    appearance_layers = count_blocks(state, "mapping_network_inr.base_net.{}.", appearance)
+    blocks = count_blocks(state, "inr_net.network.{}.", BLOCK_SIZES)
     shape_style_dim, z_shape_dim = shape_of(state, "mapping_network_nerf.base_net.0.weight", 2)
     appearance_style_dim, z_appearance_dim = shape_of(state, "mapping_network_inr.base_net.0.weight", 2)
     colour_width, field_width = shape_of(state, "siren.color_layer_sine.linear.weight", 2)

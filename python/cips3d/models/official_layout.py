@@ -41,10 +41,9 @@ def shape_of(state: Mapping[str, Tensor], key: str, axes: int) -> tuple[int, ...
 
 
 def count_blocks(state: Mapping[str, Tensor], pattern: str, names: Iterable[str]) -> int:
-    """How many of `names`, from the first on without a gap, give a key of the state dict."""
-    count = 0
-    for name in names:
-        if pattern.format(name) not in state:
-            break
-        count += 1
-    return count
+    """How many blocks reach to the last of `names` with which any key starts with `pattern`.
+
+    Any key counts: a block that lacks one of its tensors is then reported by the name of that tensor.
+    """
+    present = (place for place, name in enumerate(names, 1) if any(k.startswith(pattern.format(name)) for k in state))
+    return max(present, default=0)

@@ -58,4 +58,4 @@ class FilmSirenField(nn.Module):
             x = cast(FiLMSine, layer).apply_film(x, *film)
         density = self.density(x)
         features = self.feature(self.colour.apply_film(x, *films[-1]))
-        return features.view(batch, rays, samples, -1), density.view(batch, rays, samples)
+        return features.view(batch, rays, samples, features.shape[-1]), density.view(batch, rays, samples)

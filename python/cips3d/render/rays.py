@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -40,6 +41,10 @@ class Camera:
     pitch_yaw: Tensor
     fov_deg: float = 12.0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.fov_deg, Real) or not 0 < self.fov_deg < 180:
+            raise ValueError(f"Camera: fov_deg must be a number between 0 and 180 degrees, got {self.fov_deg}")
+
     @classmethod
     def from_angles(cls, yaw: Tensor | float, pitch: Tensor | float, fov_deg: float = 12.0) -> Camera:
         """Cameras on the unit sphere looking at its centre; yaw and pitch in rad, [B] or numbers (then B = 1).
@@ -61,6 +66,7 @@ class Camera:
         for name, value in (("position", position), ("direction", direction)):
             if value.ndim != 2 or value.shape[-1] != 3:
                 raise ValueError(f"Camera.look_at: {name} must be [B,3], got {list(value.shape)}")
+        position, direction = torch.broadcast_tensors(position, direction)
         return cls(_cam2world(position, direction, up), position.new_zeros(len(position), 2), fov_deg)
 
     @classmethod
