@@ -1,6 +1,8 @@
 // merge_samples and the moves of features on the CPU: allocation, choice of kernel, threads.
 #include "merge_samples/merge_samples_cpu.h"
 
+#include <algorithm>
+
 #include "common/cpu_dtype.h"
 #include "common/huge_pages.h"
 #include "common/parallel.h"
@@ -16,6 +18,15 @@ template <class Body>
 void for_rays(int64_t rays, const Body& body) {
   parallel_shares(rays, worker_count(rays / kRaysPerWorker),
                   [&](int64_t, int64_t begin, int64_t end) { body(begin, end); });
+}
+
+// An entry of a caller's own `order` outside the samples would be an access outside of the tensors.
+void check_order(const char* op, const Tensor& order, const MergeSamplesSizes& sizes) {
+  const int64_t total = sizes.count_a + sizes.count_b;
+  const int64_t* entries = static_cast<const int64_t*>(order.const_data_ptr());
+  const bool inside =
+      std::all_of(entries, entries + order.numel(), [&](int64_t entry) { return entry >= 0 && entry < total; });
+  STD_TORCH_CHECK(inside, op, ": order must hold positions in [0, ", total, "), as merge_samples gives them");
 }
 
 // One task type serves gather and scatter, so what a kernel only reads is passed as writable too.
@@ -40,6 +51,7 @@ Tensor merge_samples_gather_cpu(Tensor a, Tensor b, Tensor order) {
   a = as_contiguous(a);
   b = as_contiguous(b);
   order = as_contiguous(order);
+  check_order("merge_samples_gather", order, sizes);
   const Tensor merged =
       on_huge_pages(torch::stable::new_empty(a, {sizes.rays, sizes.count_a + sizes.count_b, sizes.channels}));
   const MergeSamplesTask task{read(a), read(b), merged.mutable_data_ptr(), static_cast<int64_t*>(read(order)), sizes};
@@ -53,6 +65,7 @@ std::tuple<Tensor, Tensor> merge_samples_scatter_cpu(Tensor grad, Tensor order, 
   const MergeSamplesSizes sizes = check_merge_samples_scatter(grad, order, count_a);
   grad = as_contiguous(grad);
   order = as_contiguous(order);
+  check_order("merge_samples_scatter", order, sizes);
   const auto empty = [&](int64_t count) {
     return on_huge_pages(torch::stable::new_empty(grad, {sizes.rays, count, sizes.channels}));
   };

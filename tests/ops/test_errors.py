@@ -79,6 +79,15 @@ def test_the_dispatcher_ops_check_for_themselves():
         torch.ops.cips3d_ext.sample_pdf(T(2, 3), T(2, 3), T(2, 4), 1e-5, False)
 
 
+@pytest.mark.parametrize("entry", [-1, 5])
+def test_a_wrong_order_is_refused_before_memory_is_touched(entry):
+    order = torch.tensor([[0, 1, 2, 3, entry]])
+    with pytest.raises(RuntimeError, match=r"merge_samples_gather: order must hold positions in \[0, 5\)"):
+        torch.ops.cips3d_ext.merge_samples_gather(T(1, 3, 2), T(1, 2, 2), order)
+    with pytest.raises(RuntimeError, match=r"merge_samples_scatter: order must hold positions in \[0, 5\)"):
+        torch.ops.cips3d_ext.merge_samples_scatter(T(1, 5, 2), order, 3)
+
+
 def test_large_white_back_counts_are_limited_to_the_channels():
     density, features, depths = torch.zeros(1, 1, 2), torch.zeros(1, 1, 2, 3), torch.tensor([[[1.0, 2.0]]])
     some = cips3d_ext.volume_render(density, features, depths, white_back=2).feature
