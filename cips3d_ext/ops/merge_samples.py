@@ -85,7 +85,10 @@ record_native(
 )
 
 
-def _check_pair(position: int, f_a: Tensor, f_b: Tensor, z_a: Tensor, z_b: Tensor) -> None:
+def _check_pair(position: int, pair: tuple[Tensor, Tensor], z_a: Tensor, z_b: Tensor) -> None:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError(f"merge_samples: pairs[{position}] must be a pair (f_a, f_b), got {type(pair).__name__}")
+    f_a, f_b = pair
     check_tensors("merge_samples", **{f"pairs[{position}][0]": f_a, f"pairs[{position}][1]": f_b})
     check_one_dtype("merge_samples", **{f"pairs[{position}][0]": f_a, f"pairs[{position}][1]": f_b})
     for side, f, z in ((0, f_a, z_a), (1, f_b, z_b)):
@@ -115,8 +118,8 @@ def merge_samples(z_a: Tensor, z_b: Tensor, *pairs: tuple[Tensor, Tensor], impl:
     if z_a.dim() < 1:
         raise ValueError("merge_samples: z_a must be [*,Sa] with at least one axis, got a scalar")
     check_shape("merge_samples", "z_b", z_b, "[*,Sb]", *z_a.shape[:-1], None)
-    for position, (f_a, f_b) in enumerate(pairs):
-        _check_pair(position, f_a, f_b, z_a, z_b)
+    for position, pair in enumerate(pairs):
+        _check_pair(position, pair, z_a, z_b)
     leading = z_a.shape[:-1]
     rays = math.prod(leading)
     z, order = call("merge_samples", impl, (z_a.reshape(rays, z_a.shape[-1]), z_b.reshape(rays, z_b.shape[-1])), ())

@@ -102,8 +102,10 @@ def volume_render(
         feature = torch.einsum("brs,brsc->brc", weights, ray.features)
         feature = feature + _white_mask(feature, o.white_channels) * (1 - accumulation).unsqueeze(-1)
         feature = o.feature_scale * feature + o.feature_shift
+    # Copies: callers may write into the outputs, and autograd has kept the weights themselves.
     feature, depth, weights, transmittance, accumulation = (
-        output.to(density.dtype).contiguous() for output in (feature, depth, weights, ray.trans[..., -1], accumulation)
+        output.to(density.dtype, copy=True, memory_format=torch.contiguous_format)
+        for output in (feature, depth, weights, ray.trans[..., -1], accumulation)
     )
     return feature, depth, weights, transmittance, accumulation
 

@@ -218,16 +218,17 @@ def test_meta_tensors_give_shapes(case):
 
 @differentiable_cases
 @every_device
-def test_outputs_can_be_written_in_place(case, device):
+@pytest.mark.parametrize("impl", ["fused", "reference"])
+def test_outputs_can_be_written_in_place(case, device, impl):
     """Callers do in-place work on outputs (LeakyReLU(inplace=True), weights[..., -1] += ...): nothing saved aliases
     them."""
     tensors = case.tensors(torch.float32, device, requires_grad=True)
-    outputs = [o for o in case.run(tensors, "fused") if o.requires_grad]
+    outputs = [o for o in case.run(tensors, impl) if o.requires_grad]
     for output in outputs:
         output.mul_(2.0)
     torch.autograd.backward([o.sum() for o in outputs])
     doubled = [tensors[name].grad for name in case.differentiable]
     again = case.tensors(torch.float32, device, requires_grad=True)
-    torch.autograd.backward([2 * o.sum() for o in case.run(again, "fused") if o.requires_grad])
+    torch.autograd.backward([2 * o.sum() for o in case.run(again, impl) if o.requires_grad])
     for grad, name in zip(doubled, case.differentiable, strict=True):
         torch.testing.assert_close(grad, again[name].grad)

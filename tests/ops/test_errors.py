@@ -53,6 +53,7 @@ ERRORS = [
     (lambda: sample_pdf(T(2, 4), T(3, 3), 4, u=T(2, 4)), ValueError, r"sample_pdf: weights must be \[2\] \+ \[size\]"),
     (lambda: merge_samples(T(2, 3), T(3, 3)), ValueError, r"merge_samples: z_b must be \[\*,Sb\] = \[2, any\]"),
     (lambda: merge_samples(T(2, 3), T(2, 4), (T(2, 3, 5), T(2, 4, 6))), ValueError, r"both tensors of pairs\[0\]"),
+    (lambda: merge_samples(T(2, 3), T(2, 4), T(2, 3), T(2, 4)), TypeError, r"pairs\[0\] must be a pair .*got Tensor"),
     (lambda: merge_samples(T(2, 3), T(2, 4), (T(2, 4), T(2, 4))), ValueError, r"pairs\[0\]\[0\] must be \[2, 3\]"),
 ]
 
