@@ -74,4 +74,4 @@ def test_demo_leaves_a_report(tmp_path, capsys):
     assert "pose control" in out and "report.html" in out and "generator 32x32" in out
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "data:video/mp4;base64," in page and "<svg" in page
-    assert not re.search(r"""(src|href)=["']?(?!data:|#)""", page)  # nothing to fetch
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)  # nothing to fetch
