@@ -34,7 +34,7 @@ def test_every_command_has_help(command, capsys):
 
 def test_unknown_command_and_missing_arguments(capsys):
     assert "invalid choice: 'trian'" in fails(capsys, "trian")
-    assert "--out" in fails(capsys, "generate", "--run-dir", "somewhere")
+    assert "one of the arguments --run-dir --checkpoint" in fails(capsys, "generate")
     assert "one of the arguments --run-dir --checkpoint" in fails(capsys, "render", "--out", "x.mp4")
 
 

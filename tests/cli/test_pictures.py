@@ -31,6 +31,9 @@ def test_generate_turns_heads(run_dir, tmp_path):
     out = tmp_path / "new folder" / "turned.png"
     main(["generate", "--run-dir", str(run_dir), "--count", "2", "--yaws", "3", "--resolution", "8", "--out", str(out)])
     assert picture(out).shape == (2 * 8, 3 * 8, 3)
+    words = ["generate", "--checkpoint", str(run_dir / "checkpoints" / "latest.pt"), "--count", "2", "--yaws", "3"]
+    main([*words, "--resolution", "8", "--out", str(tmp_path / "again.png")])
+    assert np.array_equal(picture(tmp_path / "again.png"), picture(out))
 
 
 def test_generate_from_an_official_state_dict(tmp_path):

@@ -18,7 +18,9 @@ YAW_SPREADS = 1.5  # --yaws covers so many standard deviations of the training p
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="picture to write (.png)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("generated.png"), help="picture to write (.png) (default generated.png)"
+    )
     parser.add_argument("--count", type=int, default=16, help="number of heads (default 16)")
     parser.add_argument("--columns", type=int, help="columns of the grid (default: about square)")
     parser.add_argument("--yaws", type=int, help="show each head at so many yaws, one head a row")

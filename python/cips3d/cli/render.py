@@ -22,7 +22,9 @@ PITCH_SPREADS = 0.75
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="video to write, .mp4 or .gif")
+    parser.add_argument(
+        "--out", type=Path, default=Path("turntable.mp4"), help="video to write, .mp4 or .gif (default turntable.mp4)"
+    )
     parser.add_argument("--heads", type=int, default=1, help="heads side by side (default 1)")
     parser.add_argument("--frames", type=int, default=48, help="pictures of one closed swing (default 48)")
     parser.add_argument("--fps", type=int, default=24, help="pictures a second (default 24)")

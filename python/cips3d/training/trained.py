@@ -102,14 +102,17 @@ class TrainedModel:
 
 
 def load_model(path: Path, device: str = "cpu", impl: str = "auto") -> TrainedModel:
-    """The model in `path`: a run folder of `cips3d train` (its averaged weights) or an official generator state dict.
+    """The model in `path`: a run folder of `cips3d train` or the checkpoint in it (its averaged weights), or an official
+    generator state dict.
 
     Raises ConfigError or CheckpointError naming what is missing or damaged.
     """
-    if path.is_dir():
-        config = read_training(path / "config.yaml")
+    run_dir = path if path.is_dir() else path.parent.parent
+    checkpoint = run_dir / "checkpoints" / "latest.pt"
+    if path.is_dir() or path == checkpoint:
+        config = read_training(run_dir / "config.yaml")
         generator = Generator(config.generator, impl=impl)
-        generator.load_state_dict(load_checkpoint(path / "checkpoints" / "latest.pt")["ema"])
+        generator.load_state_dict(load_checkpoint(checkpoint)["ema"])
         resolution = config.schedule.resolutions[-1]
     elif path.is_file():
         config = load_training(OFFICIAL_PRESET)
