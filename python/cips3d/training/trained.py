@@ -102,8 +102,8 @@ class TrainedModel:
 
 
 def load_model(path: Path, device: str = "cpu", impl: str = "auto") -> TrainedModel:
-    """The model in `path`: a run folder of `cips3d train` or the checkpoint in it (its averaged weights), or an official
-    generator state dict.
+    """The model in `path`: a run folder of `cips3d train` or the checkpoint in it (the averaged weights), or an
+    official generator state dict.
 
     Raises ConfigError or CheckpointError naming what is missing or damaged.
     """
