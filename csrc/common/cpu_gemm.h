@@ -156,8 +156,10 @@ CIPS3D_INLINE void store_result_block(const Compute<S>* c, int64_t rows, int64_t
 // A row of any storage type to T, with zeros up to the padding.
 template <class S>
 CIPS3D_INLINE void load_row(const S* from, int64_t count, Compute<S>* to) {
-  for (int64_t k = 0; k < padded(count); k += kLanes<Compute<S>>)
-    store(to + k, k < count ? load_first(from + k, count - k) : Vec<Compute<S>>{});
+  constexpr int64_t lanes = kLanes<Compute<S>>;
+  int64_t k = 0;
+  for (; k + lanes <= count; k += lanes) store(to + k, load(from + k));
+  for (; k < padded(count); k += lanes) store(to + k, load_first(from + k, max(count - k, 0)));
 }
 
 // Which sample each row of a tile belongs to.
@@ -175,10 +177,22 @@ class TileRows {
   CIPS3D_INLINE int64_t tile() const { return tile_; }
   CIPS3D_INLINE int64_t first_sample() const { return sample_of_[0]; }
   CIPS3D_INLINE int64_t sample_of(int64_t row) const { return sample_of_[row]; }
+
+  // body(sample, first_row, end_row) for each sample that has rows among the `rows` from first_row on.
+  template <class Body>
+  CIPS3D_INLINE void for_each_sample(int64_t first_row, int64_t rows, const Body& body) const {
+    const int64_t end = first_row + rows;
+    for (int64_t row = first_row; row < end;) {
+      const int64_t next = min(end, end_of(sample_of_[row]));
+      body(sample_of_[row], row, next);
+      row = next;
+    }
+  }
+
+ private:
   // The first row, counted in the tile, that belongs to a later sample.
   CIPS3D_INLINE int64_t end_of(int64_t sample) const { return (sample + 1) * tiles_.points - tile_ * kTileRows; }
 
- private:
   RowTiles tiles_;
   int64_t tile_ = 0;
   int64_t sample_of_[kTileRows];

@@ -88,21 +88,20 @@ void forward(const FilmSineCpuCall& call, int64_t first_tile, int64_t last_tile)
     film.enter(tile);
     load_tile<S>(call, tile, x);
     S* y = static_cast<S*>(call.y) + tile * kTileRows * outputs;
-    multiply(call.tiles().rows_in(tile), inputs, outputs, static_cast<const T*>(x), row_stride(inputs),
-             static_cast<const T*>(call.panels),
-             [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
-               for (int64_t r = 0; r < rows; ++r) {
-                 const int64_t sample = film.rows().sample_of(first_row + r);
-                 const T *g = film.g(sample), *h = film.h(sample);
-                 for (int v = 0; v < kPanel<T>; v += kLanes<T>) {
-                   const int64_t j = first_column + v;
-                   if (j >= outputs) break;
-                   const Vec<T> linear = load(c + r * kPanel<T> + v) + load(film.bias() + j);
-                   store_first(y + (first_row + r) * outputs + j, outputs - j,
-                               sin(film_phase(linear, load(g + j), load(h + j))));
-                 }
-               }
-             });
+    multiply(
+        call.tiles().rows_in(tile), inputs, outputs, static_cast<const T*>(x), row_stride(inputs),
+        static_cast<const T*>(call.panels), [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
+          film.rows().for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
+            for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
+              const int64_t j = first_column + v;
+              const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j), bias = load(film.bias() + j);
+              for (int64_t row = begin; row < end; ++row) {
+                const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v) + bias;
+                store_first(y + row * outputs + j, outputs - j, sin(film_phase(linear, g, h)));
+              }
+            }
+          });
+        });
   }
 }
 
@@ -113,16 +112,13 @@ CIPS3D_INLINE void backward_block(const FilmSineCpuCall& call, const FilmTile<S>
   using T = Compute<S>;
   const int64_t outputs = call.sizes.outputs, z_stride = row_stride(outputs);
   const S* grad_y = static_cast<const S*>(call.grad_y) + tile * kTileRows * outputs;
-  for (int64_t r = first_row; r < first_row + rows;) {
-    const int64_t sample = film.rows().sample_of(r);
-    const int64_t end = min(first_row + rows, film.rows().end_of(sample));
+  film.rows().for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     T* sums = static_cast<T*>(call.segment_sums) + call.tiles().segment(tile, sample) * 2 * padded(outputs);
-    for (int v = 0; v < kPanel<T>; v += kLanes<T>) {
+    for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
       const int64_t j = first_column + v;
-      if (j >= outputs) break;
       const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j), bias = load(film.bias() + j);
       Vec<T> sum_h = load(sums + j), sum_g = load(sums + padded(outputs) + j);
-      for (int64_t row = r; row < end; ++row) {
+      for (int64_t row = begin; row < end; ++row) {
         const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v) + bias;
         const Vec<T> grad_h = load_first(grad_y + row * outputs + j, outputs - j) * cos(film_phase(linear, g, h));
         sum_h += grad_h;
@@ -132,8 +128,7 @@ CIPS3D_INLINE void backward_block(const FilmSineCpuCall& call, const FilmTile<S>
       store(sums + j, sum_h);
       store(sums + padded(outputs) + j, sum_g);
     }
-    r = end;
-  }
+  });
 }
 
 template <class S>

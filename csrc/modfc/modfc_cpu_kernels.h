@@ -1,135 +1,17 @@
 // modfc's CPU kernels: compiled once per SIMD level (simd.h) for each dtype.
 //
-// Computes  forward: y = clamp(gain * act(d * ((x * m) W^T) + noise + bias)); backward: the gradients of all five
-// inputs,
-//           recomputing (x * m) W^T where it is needed
+// Computes  forward: y = clamp(gain * act(d * ((x * m) W^T) + noise + bias))
+//           backward: the gradients of all five inputs, recomputing (x * m) W^T where it is needed
 // Axes      B batch, N points, I in, O out; tiles of kTileRows of the B * N rows, or of the B samples (cpu_tiles.h)
 // Launch    any thread takes any tiles; in backward a worker adds to its own share of grad_weight
-// Traffic   forward reads x and writes y once; backward reads x and grad_y and writes grad_x once. No weights per
-// sample
-//           exist: m scales a tile of x in L2, d the results in registers, and d's own sums are one product of squares
+// Traffic   forward reads x and writes y once; backward reads x and grad_y and writes grad_x once. There are no weights
+//           per sample: m scales a tile of x in L2, d the results in registers, d's sums are one product of squares
 // Numerics  float32 (float64 for float64), rounded once at the end; sums over points tile by tile
 // Limit     the matrix products' multiply-adds: 1 forward; 3 backward, 2 if nothing needs x W^T again
-#include "common/cpu_gemm.h"
-#include "common/simd_math.h"
-#include "modfc/modfc_cpu.h"
+#include "modfc/modfc_cpu_block.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
 namespace {
-
-// What follows the linear map, for a vector of one row: u = d * linear + noise + bias, y = clamp(gain * act(u)).
-template <class S>
-class Output {
- public:
-  using T = Compute<S>;
-
-  explicit Output(const ModfcCpuCall& call)
-      : call_(call),
-        slope_(broadcast(T(modfc_slope(call.options)))),
-        gain_(broadcast(T(call.options.gain))),
-        limit_(broadcast(T(call.options.clamp))),
-        is_sine_(call.options.activation == ModfcActivation::kSin),
-        bias_(padded(call.sizes.outputs)) {
-    fill_zero<T>(bias_, padded(call.sizes.outputs));
-    if (call.bias) load_row(static_cast<const S*>(call.bias), call.sizes.outputs, static_cast<T*>(bias_));
-  }
-
-  CIPS3D_INLINE Vec<T> demodulation(int64_t sample, int64_t j) const {
-    if (!call_.demodulation) return broadcast(T(1));
-    return load(static_cast<const T*>(call_.demodulation) + sample * padded(call_.sizes.outputs) + j);
-  }
-  CIPS3D_INLINE Vec<T> before_activation(Vec<T> linear, Vec<T> d, int64_t sample, int64_t point, int64_t j) const {
-    const Vec<T> u = linear * d + load(bias_ + j);
-    return call_.noise ? u + noise(sample, point, j) : u;
-  }
-  CIPS3D_INLINE Vec<T> activate(Vec<T> u) const {
-    const Vec<T> v = gain_ * (is_sine_ ? sin(u) : modfc_piecewise_linear(u, slope_));
-    return call_.options.has_clamp ? modfc_clamp(v, limit_) : v;
-  }
-  CIPS3D_INLINE Vec<T> gradient(Vec<T> u, Vec<T> grad_y) const {
-    Vec<T> value = u, slope = slope_;
-    if (is_sine_) {
-      sin_cos(u, value, slope);
-    } else {
-      value = modfc_piecewise_linear(u, slope_);
-      slope = modfc_piecewise_linear_grad(u, slope_, broadcast(T(1)));
-    }
-    const Vec<T> grad_v = call_.options.has_clamp ? modfc_clamp_grad(grad_y, gain_ * value, limit_) : grad_y;
-    return grad_v * gain_ * slope;
-  }
-
- private:
-  CIPS3D_INLINE Vec<T> noise(int64_t sample, int64_t point, int64_t j) const {
-    const ModfcNoiseStrides& strides = call_.noise_strides;
-    const S* p =
-        static_cast<const S*>(call_.noise) + sample * strides.batch + point * strides.points + j * strides.outputs;
-    const int64_t left = min(kLanes<T>, call_.sizes.outputs - j);
-    if (strides.outputs == 1) return load_first(p, left);
-    if (strides.outputs == 0) return broadcast(load_scalar(p));
-    Vec<T> v = {};
-    for (int64_t lane = 0; lane < left; ++lane) v[lane] = load_scalar(p + lane * strides.outputs);
-    return v;
-  }
-
-  const ModfcCpuCall& call_;
-  Vec<T> slope_, gain_, limit_;
-  bool is_sine_;
-  Scratch<T> bias_;
-};
-
-// m = scale * (style + style_offset) of one sample, padded with zeros.
-template <class S>
-void load_modulation(const ModfcCpuCall& call, int64_t sample, Compute<S>* m) {
-  using T = Compute<S>;
-  const T scale = T(call.options.scale), offset = T(call.options.style_offset);
-  const int64_t inputs = call.sizes.inputs;
-  const S* style = static_cast<const S*>(call.style) + sample * inputs;
-  for (int64_t k = 0; k < inputs; k += kLanes<T>) {
-    // Zeroes what lies past the end: a lane there would hold scale * offset.
-    const Vec<T> v = scale * (load_first(style + k, inputs - k) + offset);
-    store(m + k, Vec<T>{});
-    store_first(m + k, inputs - k, v);
-  }
-}
-
-// A tile's rows times their samples' modulations, padded with zeros; the modulations stay for the backward.
-template <class S>
-class ModulatedTile {
- public:
-  using T = Compute<S>;
-
-  explicit ModulatedTile(const ModfcCpuCall& call)
-      : call_(call),
-        rows_(call.tiles()),
-        modulations_(call.tiles().samples_per_tile() * padded(call.sizes.inputs)),
-        x_(kTileRows * row_stride(call.sizes.inputs)) {}
-
-  void enter(int64_t tile) {
-    const RowTiles tiles = call_.tiles();
-    const int64_t inputs = call_.sizes.inputs;
-    rows_.enter(tile);
-    for (int64_t sample = tiles.first_sample(tile); sample <= tiles.last_sample(tile); ++sample)
-      load_modulation<S>(call_, sample, modulations_ + (sample - rows_.first_sample()) * padded(inputs));
-    const S* x = static_cast<const S*>(call_.x) + tile * kTileRows * inputs;
-    for (int64_t r = 0; r < tiles.rows_in(tile); ++r) {
-      const T* m = modulation(rows_.sample_of(r));
-      for (int64_t k = 0; k < inputs; k += kLanes<T>)
-        store(x_ + r * row_stride(inputs) + k, load_first(x + r * inputs + k, inputs - k) * load(m + k));
-    }
-  }
-
-  const TileRows& rows() const { return rows_; }
-  const T* modulation(int64_t sample) const {
-    return modulations_ + (sample - rows_.first_sample()) * padded(call_.sizes.inputs);
-  }
-  const T* x() const { return x_; }
-
- private:
-  const ModfcCpuCall& call_;
-  TileRows rows_;
-  Scratch<T> modulations_;
-  ZeroedScratch<T> x_;
-};
 
 template <class S>
 void pack_weight(const ModfcCpuCall& call) {
@@ -172,54 +54,66 @@ void demodulate(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile)
   }
 }
 
+// y of one block of rows and columns.
+template <class S>
+CIPS3D_INLINE void forward_block(const ModfcCpuCall& call, const Output<S>& shared_output, const TileRows& tile,
+                                 int64_t first_row, int64_t rows, int64_t first_column, const Compute<S>* c) {
+  using T = Compute<S>;
+  const Output<S> output = shared_output;
+  const int64_t outputs = call.sizes.outputs, points = call.sizes.points, tile_row = tile.tile() * kTileRows;
+  S* y = static_cast<S*>(call.y);
+  tile.for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
+    for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
+      const int64_t j = first_column + v;
+      const Vec<T> d = output.demodulation_at(sample, j), bias = output.bias_at(j);
+      for (int64_t row = begin; row < end; ++row) {
+        const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v);
+        const Vec<T> u = linear * d + output.noise_at(sample, tile_row + row - sample * points, j) + bias;
+        store_first(y + (tile_row + row) * outputs + j, outputs - j, output.activate(u));
+      }
+    }
+  });
+}
+
 template <class S>
 void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
-  const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs, points = call.sizes.points;
+  const int64_t inputs = call.sizes.inputs;
   const Output<S> output(call);
   ModulatedTile<S> input(call);
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     input.enter(tile);
-    const int64_t tile_row = tile * kTileRows;
-    S* y = static_cast<S*>(call.y) + tile_row * outputs;
-    multiply(call.tiles().rows_in(tile), inputs, outputs, input.x(), row_stride(inputs),
+    multiply(call.tiles().rows_in(tile), inputs, call.sizes.outputs, input.x(), row_stride(inputs),
              static_cast<const T*>(call.panels),
              [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
-               for (int64_t r = 0; r < rows; ++r) {
-                 const int64_t sample = input.rows().sample_of(first_row + r);
-                 const int64_t point = tile_row + first_row + r - sample * points;
-                 for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
-                   const int64_t j = first_column + v;
-                   const Vec<T> u = output.before_activation(load(c + r * kPanel<T> + v),
-                                                             output.demodulation(sample, j), sample, point, j);
-                   store_first(y + (first_row + r) * outputs + j, outputs - j, output.activate(u));
-                 }
-               }
+               forward_block<S>(call, output, input.rows(), first_row, rows, first_column, c);
              });
   }
 }
 
 // grad_linear of one block of rows and columns into `z`, grad_noise, and the block's shares of the sums over points.
 template <class S>
-CIPS3D_INLINE void backward_outputs(const ModfcCpuCall& call, const Output<S>& output, const TileRows& tile,
+CIPS3D_INLINE void backward_outputs(const ModfcCpuCall& call, const Output<S>& shared_output, const TileRows& tile,
                                     int64_t first_row, int64_t rows, int64_t first_column, const Compute<S>* c,
                                     Compute<S>* z) {
   using T = Compute<S>;
-  const int64_t outputs = call.sizes.outputs, z_stride = row_stride(outputs);
+  const Output<S> output = shared_output;
+  const int64_t outputs = call.sizes.outputs, points = call.sizes.points, z_stride = row_stride(outputs);
   const int64_t tile_row = tile.tile() * kTileRows;
-  for (int64_t r = first_row; r < first_row + rows;) {
-    const int64_t sample = tile.sample_of(r), end = min(first_row + rows, tile.end_of(sample));
+  const S* grad_y = static_cast<const S*>(call.grad_y);
+  S* grad_noise = static_cast<S*>(call.grad_noise);
+  tile.for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     T* sums = static_cast<T*>(call.output_sums) + call.tiles().segment(tile.tile(), sample) * 2 * padded(outputs);
     for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
       const int64_t j = first_column + v;
-      const Vec<T> d = output.demodulation(sample, j);
+      const Vec<T> d = output.demodulation_at(sample, j), bias = output.bias_at(j);
       Vec<T> sum_u = load(sums + j), sum_d = load(sums + padded(outputs) + j);
-      for (int64_t row = r; row < end; ++row) {
+      for (int64_t row = begin; row < end; ++row) {
         const int64_t at = (tile_row + row) * outputs + j;
         const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v);
-        const Vec<T> u = output.before_activation(linear, d, sample, tile_row + row - sample * call.sizes.points, j);
-        const Vec<T> grad_u = output.gradient(u, load_first(static_cast<const S*>(call.grad_y) + at, outputs - j));
-        if (call.grad_noise) store_first(static_cast<S*>(call.grad_noise) + at, outputs - j, grad_u);
+        const Vec<T> u = linear * d + output.noise_at(sample, tile_row + row - sample * points, j) + bias;
+        const Vec<T> grad_u = output.gradient(u, load_first(grad_y + at, outputs - j));
+        if (grad_noise) store_first(grad_noise + at, outputs - j, grad_u);
         sum_u += grad_u;
         sum_d += grad_u * linear;
         store(z + row * z_stride + j, grad_u * d);
@@ -227,8 +121,7 @@ CIPS3D_INLINE void backward_outputs(const ModfcCpuCall& call, const Output<S>& o
       store(sums + j, sum_u);
       store(sums + padded(outputs) + j, sum_d);
     }
-    r = end;
-  }
+  });
 }
 
 // From `c`, one block of the gradient of x * m: grad_x, and the block's share of m's gradient.
@@ -238,23 +131,23 @@ CIPS3D_INLINE void backward_inputs(const ModfcCpuCall& call, const ModulatedTile
   using T = Compute<S>;
   const int64_t inputs = call.sizes.inputs;
   const TileRows& tile = input.rows();
-  for (int64_t r = first_row; r < first_row + rows;) {
-    const int64_t sample = tile.sample_of(r), end = min(first_row + rows, tile.end_of(sample));
+  const S* x = static_cast<const S*>(call.x);
+  S* grad_x = static_cast<S*>(call.grad_x);
+  tile.for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     T* sums = static_cast<T*>(call.style_sums) + call.tiles().segment(tile.tile(), sample) * padded(inputs);
     for (int v = 0; v < kPanel<T> && first_column + v < inputs; v += kLanes<T>) {
       const int64_t k = first_column + v;
       const Vec<T> m = load(input.modulation(sample) + k);
       Vec<T> sum = load(sums + k);
-      for (int64_t row = r; row < end; ++row) {
+      for (int64_t row = begin; row < end; ++row) {
         const int64_t at = (tile.tile() * kTileRows + row) * inputs + k;
         const Vec<T> grad = load(c + (row - first_row) * kPanel<T> + v);
-        sum += grad * load_first(static_cast<const S*>(call.x) + at, inputs - k);
-        if (call.grad_x) store_first(static_cast<S*>(call.grad_x) + at, inputs - k, grad * m);
+        sum += grad * load_first(x + at, inputs - k);
+        if (grad_x) store_first(grad_x + at, inputs - k, grad * m);
       }
       store(sums + k, sum);
     }
-    r = end;
-  }
+  });
 }
 
 template <class S>
