@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import cips3d
+
 ROOT = Path(__file__).resolve().parents[1]
 # folder of cips3d_ext -> what its files may import of cips3d_ext ("" is the package's own top level)
 ALLOWED = {
@@ -73,3 +75,13 @@ def test_importing_cips3d_ext_loads_nothing_of_the_command():
         "assert not heavy & (set(sys.modules) - before), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_cips3d_imports_its_parts_on_first_use():
+    code = (
+        "import sys; sys.path.insert(0, 'python'); import cips3d; assert 'torch' not in sys.modules; "
+        "cips3d.models.load_official; cips3d.render.Camera; cips3d.config; cips3d.data; cips3d.training"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    with pytest.raises(AttributeError, match="has no attribute 'model'"):
+        cips3d.__getattr__("model")
