@@ -1,5 +1,4 @@
-"""Fused kernels for 3D-aware GANs: ModFC, FiLM-sine layers and volume rendering, on CPU and CUDA, with second
-derivatives.
+"""Fused kernels for 3D-aware GANs on CPU and CUDA: ModFC, FiLM-sine, volume rendering; with second derivatives.
 
     import cips3d_ext
     y = cips3d_ext.modfc(x, weight, style, activation="lrelu")     # x [B,N,I], weight [O,I], style [B,I] -> [B,N,O]

@@ -1,10 +1,8 @@
 """The only loader of the compiled libraries.
 
-`libcips3d_cpu.so` and `libcips3d_cuda.so` register kernels with PyTorch's dispatcher; `_C` says what was built.
-Loading never
-fails for want of CUDA, never compiles and never waits on a lock: what cannot be loaded is recorded with its reason,
-and the ops
-fall back to their references (`cips3d_ext.status()` tells).
+`libcips3d_cpu.so` and `libcips3d_cuda.so` register kernels with PyTorch's dispatcher; `_C` says what was built. Loading
+never fails for want of CUDA, never compiles and never waits on a lock: what cannot be loaded is recorded with its
+reason, and the ops fall back to their references (`cips3d_ext.status()` tells).
 """
 
 from __future__ import annotations
@@ -23,8 +21,7 @@ REBUILD = "rebuild with `pip install --no-build-isolation --force-reinstall --no
 
 @dataclass
 class Native:
-    """What was built and what of it is loaded. `problems` maps "cpu" or "cuda" to the reason why that library is
-    not."""
+    """What was built, and what of it is loaded; `problems`: "cpu" or "cuda" -> why that library is not."""
 
     build: dict[str, Any] | None = None
     loaded: dict[str, str] = field(default_factory=dict)

@@ -1,5 +1,4 @@
-"""`status()`: what was built, what is loaded, and which implementation each op takes on each device, with the
-reasons."""
+"""`status()`: what was built, what is loaded, which implementation each op takes on each device, and why."""
 
 from __future__ import annotations
 
@@ -24,10 +23,11 @@ class OpStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """torch: its version; build: `build_info()` or None; loaded: library -> path; problems: library -> reason it is
-    not loaded;
-    cpu_level: SIMD level of the CPU kernels; cuda_available: a usable GPU; ops: op -> device -> OpStatus. print()
-    shows a table."""
+    """What `status()` returns; print() shows it as a table.
+
+    torch: its version; build: `build_info()` or None; loaded: library -> path; problems: library -> reason it is not
+    loaded; cpu_level: SIMD level of the CPU kernels; cuda_available: a usable GPU; ops: op -> device -> OpStatus.
+    """
 
     torch: str
     build: dict[str, Any] | None

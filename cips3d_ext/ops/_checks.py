@@ -1,6 +1,7 @@
-"""Argument checks and autocast, shared by the public functions and the fakes. Every message names op, argument, what
-was wanted
-and what was seen."""
+"""Argument checks and autocast, shared by the public functions and the fakes.
+
+Every message names op, argument, what was wanted and what was seen.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +14,7 @@ from ._registry import DTYPES
 
 
 def check_shape(op: str, argument: str, tensor: Tensor, axes: str, *sizes: int | None) -> None:
-    """Raises ValueError unless tensor's shape is `sizes` (None: any size). axes is the text for the message, e.g.
-    "[B,N,I]"."""
+    """Raises ValueError unless tensor's shape is `sizes` (None: any size). axes is its text, e.g. "[B,N,I]"."""
     if tensor.dim() != len(sizes) or any(
         want is not None and have != want for have, want in zip(tensor.shape, sizes, strict=True)
     ):
@@ -62,8 +62,8 @@ def _autocast_on(tensor: Tensor) -> bool:
 def autocast_to_active(*tensors: Any) -> tuple[Any, ...]:
     """Under autocast, every tensor in the active dtype (float64 stays), as a matrix product would take it.
 
-    The cast is explicit, not torch.library.register_autocast: that one is ignored by torch.compile before torch
-    2.13."""
+    The cast is explicit, not torch.library.register_autocast: that one is ignored by torch.compile before torch 2.13.
+    """
     if not any(t is not None and _autocast_on(t) for t in tensors):
         return tensors
     active = {

@@ -220,8 +220,7 @@ def use_native(name: str, impl: str, tensor: Tensor) -> bool:
 
 
 def call(name: str, impl: str, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Any:
-    """One call of an op: the dispatcher op (native kernel) or, in the same dtype, the reference under plain
-    autograd."""
+    """One call of an op: the dispatcher op (native kernel) or, in the same dtype, the reference in plain autograd."""
     first = tensors[0]
     assert first is not None
     if use_native(name, impl, first):

@@ -1,12 +1,10 @@
-"""FiLM-sine layer: a linear map, a per-sample frequency and phase, a sine (pi-GAN, arXiv 2012.00926, eq. 3; CIPS-3D's
-SIREN).
+"""FiLM-sine layer: a linear map, a per-sample frequency and phase, a sine (pi-GAN, arXiv 2012.00926, eq. 3; CIPS-3D).
 
-    y = sin(g * (x W^T + bias) + h),   g = gamma_scale * gamma + gamma_offset (1 without gamma),   h = beta_scale *
-    beta (0 without)
+    y = sin(g * (x W^T + bias) + h)
+    g = gamma_scale * gamma + gamma_offset (1 without gamma),   h = beta_scale * beta (0 without beta)
 
-x [B,*,I], weight [O,I], bias [O], gamma and beta [B,O]. Gradients: all five tensors; first and second order. Under
-autocast it
-runs in the active dtype; float16 and bfloat16 compute in float32.
+x [B,*,I], weight [O,I], bias [O], gamma and beta [B,O]. Gradients: all five tensors, first and second order. Under
+autocast it runs in the active dtype; float16 and bfloat16 compute in float32.
 """
 
 from __future__ import annotations

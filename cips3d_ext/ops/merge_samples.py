@@ -1,12 +1,10 @@
-"""Merges two sets of samples along rays in the order of their depths (the coarse and fine pass of hierarchical
-sampling).
+"""Merges two sets of samples along rays in the order of their depths: hierarchical sampling's coarse and fine pass.
 
     order = stable argsort of cat(z_a, z_b);  z = cat(z_a, z_b)[order];  merged = cat(f_a, f_b)[order]
 
-z_a [*,Sa], z_b [*,Sb]; each pair (f_a [*,Sa,C], f_b [*,Sb,C]) or (f_a [*,Sa], f_b [*,Sb]). Gradients: all of them;
-the op is linear
-in the values, so every order of derivative follows from gather and its transpose, scatter. dtypes are kept, also
-under autocast.
+z_a [*,Sa], z_b [*,Sb]; each pair (f_a [*,Sa,C], f_b [*,Sb,C]) or (f_a [*,Sa], f_b [*,Sb]). Gradients: all of them; the
+op is linear in the values, so every order of derivative follows from gather and its transpose, scatter. dtypes are
+kept, also under autocast.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""ModFC, the modulated fully connected layer (CIPS-3D, arXiv 2110.09788, eqs. 4-5; StyleGAN2's modulated 1x1
-convolution).
+"""ModFC, the modulated fully connected layer (CIPS-3D, arXiv 2110.09788, eqs. 4-5); 1x1 modulated convolution elsewhere.
 
     y = clamp(gain * act(d * (x W'^T) + noise + bias)),   W'_b = scale * W * (style_b + style_offset)
     d[b,o] = rsqrt(sum_i W'_b[o,i]^2 + eps)  with demodulation, 1 without
 
-x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to y [B,N,O]. Gradients: x, weight, style, bias,
-noise; first
-and second order. Under autocast it runs in the active dtype; float16 and bfloat16 compute in float32.
+x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to y [B,N,O]. Gradients: all five, first and second
+order. Under autocast it runs in the active dtype; float16 and bfloat16 compute in float32.
 """
 
 from __future__ import annotations
@@ -90,8 +88,9 @@ def modfc(
     clamp: float | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    """Modulated fully connected layer: clamp(gain * act(d * (x W'^T) + noise + bias)), W' = scale * weight * (style +
-    style_offset).
+    """Modulated fully connected layer: clamp(gain * act(d * (x W'^T) + noise + bias)).
+
+    W' = scale * weight * (style + style_offset) for each sample.
 
     Args:
         x: rows [B,N,I], N points or pixels of each of B samples.

@@ -1,12 +1,9 @@
-"""Importance sampling of depths by the inverse of a piecewise linear distribution (NeRF, arXiv 2003.08934, section
-5.2).
+"""Importance sampling of depths by the inverse of a piecewise linear distribution (NeRF, arXiv 2003.08934, sec. 5.2).
 
-    pdf = (weights + eps) / sum        cdf = [0, cumsum(pdf)]        depths = cdf^-1(u), linear between neighbouring
-    bins
+    pdf = (weights + eps) / sum    cdf = [0, cumsum(pdf)]    depths = cdf^-1(u), linear between neighbouring bins
 
-bins [*,K], weights [*,W], u [*,n] -> [*,n]. No input has a gradient (all hosts sample under no_grad). Under autocast
-it computes
-and returns float32.
+bins [*,K], weights [*,W], u [*,n] -> [*,n]. No input has a gradient (all hosts sample under no_grad). Under autocast it
+computes and returns float32.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Volume rendering along rays: one op for the integrators of CIPS-3D, pi-GAN, EG3D, VolumeGAN, StyleNeRF, GIRAFFE,
-StyleSDF, EpiGRAF.
+"""Volume rendering along rays: one op for the integrators of many 3D GANs.
+
+CIPS-3D, pi-GAN, EG3D, VolumeGAN, StyleNeRF, GIRAFFE, StyleSDF and EpiGRAF differ in its options only.
 
     sigma_i = activation(density_i + noise_i + shift)       alpha_i = 1 - exp(-sigma_i delta_i)
     T_i = prod_{j<i} (1 - alpha_j + trans_eps)              w_i = alpha_i T_i              feature = sum_i w_i f_i
 
-density, depths, noise [B,R,S], features [B,R,S,C], ray_norm [B,R], beta 1 element. Gradients: density, features,
-depths, noise,
-beta, ray_norm; first and second order. Under autocast it computes and returns float32 (the last interval, 1e10,
-overflows float16).
+density, depths, noise [B,R,S], features [B,R,S,C], ray_norm [B,R], beta 1 element. Gradients: all six, first and second
+order. Under autocast it computes and returns float32 (the last interval, 1e10, overflows float16).
 """
 
 from __future__ import annotations
@@ -135,12 +134,11 @@ def volume_render(
         features: [B,R,S,C], or None to get weights alone.
         depths: distances along the ray [B,R,S], increasing.
         noise: [B,R,S], added to density, or None.
-        activation: of density + noise + shift: "relu"; "softplus", log(1 + exp(beta u)) / beta; "sdf", sigmoid(-u /
-        beta) / beta
-            (StyleSDF; beta may be a learnable tensor of one element); "none".
+        activation: of u = density + noise + shift: "relu"; "softplus", log(1 + exp(beta u)) / beta; "sdf" (StyleSDF),
+            sigmoid(-u / beta) / beta, where beta may be a learnable tensor of one element; "none".
         rule: "left": delta_i = z_{i+1} - z_i, and the last interval ends at `far`, or is `last_delta` long.
-        "midpoint" (EG3D):
-            densities (before the activation), features and depths are means of neighbours, S - 1 intervals.
+            "midpoint" (EG3D): densities (before the activation), features and depths are means of neighbours, S - 1
+            intervals.
         unit_delta: every interval counts 1 (VolumeGAN's no_dist).
         ray_norm: length of each ray's direction [B,R], multiplies the intervals; the appended one only with norm_last.
         last_alpha: replaces alpha of the last interval (StyleNeRF: 1).
@@ -151,9 +149,8 @@ def volume_render(
         feature_scale, feature_shift: applied to feature last.
         impl: "auto" (native kernel if there is one), "fused" (native or RuntimeError), "reference".
 
-    Inputs of different dtypes are taken in the widest of them; feature has the dtype of features, all else of that
-    widest dtype.
-    Returns: VolumeRenderOutput(feature, depth, weights, transmittance, accumulation).
+    Returns: VolumeRenderOutput(feature, depth, weights, transmittance, accumulation). Inputs of different dtypes are
+        taken in the widest of them; feature has the dtype of features, all else that widest dtype.
     Raises: ValueError for wrong shapes or options, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
     Note: with last_delta >= 1e9 alpha of the last sample is a step in its density; that gradient is defined as 0.
     """

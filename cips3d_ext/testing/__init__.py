@@ -1,5 +1,4 @@
-"""What tests, benchmarks and users need to check an op: sample calls of every op, and comparisons with reasoned
-tolerances."""
+"""What tests, benchmarks and users need to check an op: sample calls, and comparisons with reasoned tolerances."""
 
 from .cases import CASES, Case, cases_of
 from .compare import TOLERANCES, Tolerance, assert_close, relative_error

@@ -1,5 +1,4 @@
-"""Sample calls of every op: small, awkward sizes and every option at least once. One table serves all contract
-tests."""
+"""Sample calls of every op, one table for all contract tests: small, awkward sizes and every option at least once."""
 
 from __future__ import annotations
 
@@ -18,9 +17,11 @@ KINK_MARGIN = 0.1
 
 @dataclass(frozen=True)
 class Case:
-    """One call of a public op. make(generator) gives the float64 tensors by argument name; `differentiable` names
-    those with a
-    gradient; options are the remaining keywords."""
+    """One call of a public op.
+
+    make(generator) gives the float64 tensors by argument name; `differentiable` names those with a gradient; options
+    are the remaining keywords.
+    """
 
     op: str
     id: str

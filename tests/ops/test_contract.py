@@ -1,6 +1,8 @@
-"""The contract every op keeps, over one table of calls (cips3d_ext.testing.CASES): same numbers as the reference in
-all dtypes,
-derivatives of both orders, fakes, torch.compile, autocast, layouts, empty batches, determinism."""
+"""The contract every op keeps, over one table of calls (cips3d_ext.testing.CASES).
+
+Same numbers as the reference in all dtypes, derivatives of both orders, fakes, torch.compile, autocast, layouts, empty
+batches, determinism.
+"""
 
 from dataclasses import replace
 
@@ -220,8 +222,7 @@ def test_meta_tensors_give_shapes(case):
 @every_device
 @pytest.mark.parametrize("impl", ["fused", "reference"])
 def test_outputs_can_be_written_in_place(case, device, impl):
-    """Callers do in-place work on outputs (LeakyReLU(inplace=True), weights[..., -1] += ...): nothing saved aliases
-    them."""
+    """Callers do in-place work on outputs (LeakyReLU(inplace=True), weights[..., -1] += ...): it harms nothing."""
     tensors = case.tensors(torch.float32, device, requires_grad=True)
     outputs = [o for o in case.run(tensors, impl) if o.requires_grad]
     for output in outputs:
