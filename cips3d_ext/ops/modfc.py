@@ -1,4 +1,4 @@
-"""ModFC, the modulated fully connected layer (CIPS-3D, arXiv 2110.09788, eqs. 4-5); 1x1 modulated convolution elsewhere.
+"""ModFC, the modulated fully connected layer (CIPS-3D, arXiv 2110.09788, eqs. 4-5); elsewhere a 1x1 convolution.
 
     y = clamp(gain * act(d * (x W'^T) + noise + bias)),   W'_b = scale * W * (style_b + style_offset)
     d[b,o] = rsqrt(sum_i W'_b[o,i]^2 + eps)  with demodulation, 1 without
