@@ -43,5 +43,5 @@ def test_links_lead_somewhere(target):
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make ([a-z-]+)", README):
+    for target in re.findall(r"(?:`|^ +)make ([a-z-]+)", README, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.M), target
