@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cips3d.config import ConfigError
+from cips3d.config.training import replace
 from cips3d.training import loop
 from cips3d.training.checkpoint import CheckpointError, load_checkpoint
 from cips3d.training.loop import TrainingStopped, train
@@ -65,6 +66,16 @@ def test_resuming_repeats_the_uninterrupted_run(tiny, tmp_path):
     assert_same(load_checkpoint(tmp_path / "whole" / latest), load_checkpoint(tmp_path / "parts" / latest))
     drop = [{k: v for k, v in row.items() if k != SECONDS} for row in rows(tmp_path / "whole")]
     assert drop == [{k: v for k, v in row.items() if k != SECONDS} for row in rows(tmp_path / "parts")]
+
+
+def test_a_run_in_parts_is_the_whole_run(tiny, tmp_path):
+    """The last step of each part moves no change of resolution, also beyond the schedule's steps."""
+    for end in (2, 5, 8):
+        assert train(replace(tiny(), "schedule", last_step=end), tmp_path / "parts").step == end
+    train(replace(tiny(), "schedule", last_step=8), tmp_path / "whole")
+    latest = "checkpoints/latest.pt"
+    assert_same(load_checkpoint(tmp_path / "whole" / latest), load_checkpoint(tmp_path / "parts" / latest))
+    assert [row["resolution"] for row in rows(tmp_path / "parts")] == [8, 8, 8, 16, 16, 16, 16, 16]
 
 
 def stop_after(steps, config, run_dir, number=signal.SIGTERM):

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", required=True, help=f"one of: {', '.join(preset_names('training'))}")
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of this run, made if it does not exist")
     parser.add_argument("--data", help="synthetic-heads, a folder of images or a .zip (default: the preset's)")
-    parser.add_argument("--steps", type=int, help="end after so many steps (default: the preset's)")
+    parser.add_argument("--steps", type=int, help="end at this step (default: the preset's); more later goes on")
     parser.add_argument("--minutes", type=float, help="end after so much training time (default: the preset's)")
     parser.add_argument("--seed", type=int, help="of weights, codes and the data's order (default: the preset's)")
     parser.add_argument(
@@ -40,7 +40,7 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
     if args.data is not None:
         config = replace(config, "data", source=args.data)
     if args.steps is not None:
-        config = replace(config, "schedule", steps=args.steps)
+        config = replace(config, "schedule", last_step=args.steps)
     if args.minutes is not None:
         config = replace(config, "schedule", minutes=args.minutes)
     return config if args.seed is None else dataclasses.replace(config, seed=args.seed)

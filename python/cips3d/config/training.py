@@ -78,7 +78,8 @@ class ScheduleConfig:
     """How long, and at which resolutions. Training ends at `steps` or after `minutes`, whichever comes first.
 
     `resolutions` are passed through in order, each for an equal part of the time unless `resolution_shares` (one number
-    each, summing to 1) says otherwise; a new one is faded in over `fade_steps` steps of the discriminator.
+    each, summing to 1) says otherwise; a new one is faded in over `fade_steps` steps of the discriminator. `last_step`
+    ends the training at another step than `steps` and moves no resolution, so that a run in parts is the whole run.
     """
 
     steps: int
@@ -86,6 +87,7 @@ class ScheduleConfig:
     minutes: float | None = None
     resolution_shares: tuple[float, ...] | None = None
     fade_steps: int = 0
+    last_step: int | None = None
 
     def __post_init__(self) -> None:
         shares = self.resolution_shares
@@ -93,6 +95,11 @@ class ScheduleConfig:
             raise ValueError(f"schedule: wanted one share for each resolution of {self.resolutions}, got {shares}")
         if shares is not None and (min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
             raise ValueError(f"schedule: resolution_shares must be positive and sum to 1, got {shares}")
+
+    @property
+    def end(self) -> int:
+        """The step at which training ends, unless `minutes` end it before."""
+        return self.steps if self.last_step is None else self.last_step
 
     def stage(self, progress: float) -> int:
         """Index of the resolution at `progress` in [0,1], the part of the training that has passed."""
@@ -140,7 +147,7 @@ class TrainingConfig:
 
 
 # What may change when a run goes on: how long it takes, how often it writes, and where the same images lie.
-CHANGEABLE = ("schedule.steps", "schedule.minutes", "output", "data.source")
+CHANGEABLE = ("schedule.steps", "schedule.last_step", "schedule.minutes", "output", "data.source")
 
 
 def load_training(name: str, assignments: Iterable[str] = ()) -> TrainingConfig:

@@ -74,7 +74,7 @@ def open_images(config: TrainingConfig) -> ImageDataset:
 def _iterate(trainer: Trainer, reporter: Reporter, checkpoint: Path, stop: StopRequest) -> str:
     """Iterate until done or asked to stop; what is on the disk at the end is the state at the end."""
     output, saved = trainer.config.output, -1
-    while trainer.progress < 1.0 and not stop:
+    while not trainer.done and not stop:
         started = time.perf_counter()
         scalars = trainer.iterate()
         trainer.seconds += time.perf_counter() - started
@@ -90,7 +90,7 @@ def _iterate(trainer: Trainer, reporter: Reporter, checkpoint: Path, stop: StopR
     if stop.received is not None:
         return stop.received.name
     reporter.samples()
-    return "steps" if trainer.step >= trainer.config.schedule.steps else "minutes"
+    return "steps" if trainer.step >= trainer.config.schedule.end else "minutes"
 
 
 def _prepare_folder(config: TrainingConfig, run_dir: Path) -> None:

@@ -25,7 +25,7 @@ class Reporter:
         self.stats_path = run_dir / "stats.jsonl"
         _drop_later_rows(self.stats_path, trainer.step)
         self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=trainer.step + 1)
-        self.bar = tqdm(total=trainer.config.schedule.steps, initial=trainer.step, unit="it", dynamic_ncols=True)
+        self.bar = tqdm(total=trainer.config.schedule.end, initial=trainer.step, unit="it", dynamic_ncols=True)
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
 

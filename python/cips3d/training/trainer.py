@@ -54,11 +54,19 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The part of the run that is done, in [0,1]: of its steps or of its minutes, whichever is further."""
+        """The part of the schedule that is done, in [0,1]: of its steps or its minutes, whichever is further."""
         schedule = self.config.schedule
         by_steps = self.step / schedule.steps if schedule.steps else 1.0
-        by_time = self.seconds / (60.0 * schedule.minutes) if schedule.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
+        return min(1.0, max(by_steps, self._progress_in_time))
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.config.schedule.end or self._progress_in_time >= 1.0
+
+    @property
+    def _progress_in_time(self) -> float:
+        minutes = self.config.schedule.minutes
+        return self.seconds / (60.0 * minutes) if minutes else 0.0
 
     @property
     def density_noise_std(self) -> float:
