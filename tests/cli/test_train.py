@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from cips3d.cli import main
 
@@ -40,7 +41,7 @@ def test_trains_and_resumes(tmp_path, capsys):
         (["--preset", "tyni"], "cips3d train: no training preset 'tyni' (did you mean 'tiny'?)"),
         (["--preset", "tiny", "--set", "optimizer.lr=1"], "unknown key 'lr' in optimizer"),
         (["--preset", "tiny", "--data", "nowhere.zip"], "'nowhere.zip' does not exist"),
-        (["--preset", "tiny", "--device", "abacus"], "abacus"),
+        (["--preset", "tiny", "--device", "abacus"], "--device abacus: "),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, capsys, arguments, message):
@@ -49,6 +50,16 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, message):
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_missing_gpu_is_one_line_before_any_work(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--preset", "tiny", "--run-dir", str(tmp_path / "run"), "--device", "cuda"])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "--device cuda: " in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

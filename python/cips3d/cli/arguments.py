@@ -36,6 +36,14 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def check_device(device: str) -> None:
+    """Raises ValueError, before any work is done, for a device that this torch cannot use."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: cuda with a torch built without it
+        raise ValueError(f"--device {device}: {error}") from error
+
+
 def model_of(args: argparse.Namespace) -> TrainedModel:
     if args.resolution is not None and args.resolution < 1:
         raise ValueError(f"--resolution must be at least 1, got {args.resolution}")

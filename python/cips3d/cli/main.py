@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         module.add_arguments(subparser)
     args = parser.parse_args(words)
     try:
+        if "device" in args:
+            importlib.import_module("cips3d.cli.arguments").check_device(args.device)
         importlib.import_module(f"cips3d.cli.{args.command}").run(args)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"cips3d {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
