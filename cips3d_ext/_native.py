@@ -51,6 +51,9 @@ def _load() -> Native:
         if name in native.problems:
             continue
         path = Path(__file__).resolve().parent / f"libcips3d_{name}.so"
+        if not path.exists():
+            native.problems[name] = f"{path} is missing; install with `pip install .`"
+            continue
         try:
             torch.ops.load_library(str(path))
             native.loaded[name] = str(path)
