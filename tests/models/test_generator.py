@@ -199,7 +199,9 @@ def test_initial_pictures_are_grey():
         ({"samples_per_ray": 2}, "samples_per_ray must be at least 3 with hierarchical=True, got 2"),
         ({"ray_chunk": 0}, "ray_chunk must be at least 1 or None, got 0"),
         ({"grad_rays": -1}, "grad_rays must be at least 1 or None, got -1"),
-        ({"resolution": 1}, "resolution must be at least 2"),
+        ({"z_shape": torch.zeros(2, 5)}, "z_shape is torch.float32 on cpu and the generator torch.float64 on cpu"),
+        ({"resolution": 1}, "resolution must be one whole number .*at least 2 .*got 1"),
+        ({"resolution": (8, 6)}, r"pictures are square.*got \(8, 6\)"),
         ({"activation": "tanh"}, "activation"),
     ],
 )

@@ -198,6 +198,13 @@ class Generator(nn.Module):
                     f"render: {name} has batch {len(z)} and the camera has batch {batch}; "
                     "give one camera for each code (Camera[index] repeats and selects)"
                 )
+            ours, device = self.aux_rgb.weight, z.device.type
+            autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+            if z.device != ours.device or (z.dtype != ours.dtype and not autocast):
+                raise ValueError(
+                    f"render: {name} is {z.dtype} on {z.device} and the generator {ours.dtype} on {ours.device}; "
+                    f"give {name}.to(...) or move the generator"
+                )
         for name, value in (("ray_chunk", ray_chunk), ("grad_rays", grad_rays)):
             if value is not None and value < 1:
                 raise ValueError(f"render: {name} must be at least 1 or None, got {value}")

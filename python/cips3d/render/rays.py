@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import reduce
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
@@ -121,8 +121,9 @@ class Camera:
 
 def camera_rays(camera: Camera, resolution: int) -> Rays:
     """Rays [B,R,3] through the R = resolution^2 pixels (at least 2 x 2) of each camera, in the camera's dtype."""
-    if resolution < 2:
-        raise ValueError(f"camera_rays: resolution must be at least 2 (pixels lie on the edges), got {resolution}")
+    if not isinstance(resolution, Integral) or resolution < 2:
+        wanted = "one whole number (pictures are square), at least 2 (pixels lie on the edges)"
+        raise ValueError(f"camera_rays: resolution must be {wanted}, got {resolution}")
     pose = camera.cam2world
     side = torch.linspace(-1, 1, resolution, dtype=pose.dtype, device=pose.device)
     y, x = torch.meshgrid(-side, side, indexing="ij")
