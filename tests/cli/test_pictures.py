@@ -59,6 +59,13 @@ def test_video_needs_a_known_suffix(tmp_path):
         write_video(torch.zeros(1, 3, 4, 4), tmp_path / "x.avi", 24)
 
 
+def test_render_names_a_wrong_suffix_before_it_renders(run_dir, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["render", "--run-dir", str(run_dir), "--out", str(tmp_path / "x.avi")])
+    error = capsys.readouterr().err
+    assert "must end in .mp4 or .gif, got x.avi" in error and "frame" not in error
+
+
 def test_data_make_inspect_and_lfw(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     heads, faces = str(tmp_path / "heads.zip"), str(tmp_path / "faces.zip")

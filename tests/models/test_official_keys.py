@@ -75,6 +75,17 @@ def test_what_is_no_floating_point_tensor_is_named(state):
         load_official({**state, "main_disc.out_linear.bias": torch.zeros(1, dtype=torch.int64)})
 
 
+def test_a_file_of_something_else_is_named(tmp_path):
+    (tmp_path / "text.pth").write_text("hello")
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "G_model.pth")
+    (tmp_path / "empty.pth").touch()
+    for name in ("text.pth", "G_model.pth", "empty.pth"):
+        with pytest.raises(ValueError, match=f"{name} is no file of tensors alone"):
+            load_official(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load_official(tmp_path / "nothing.pth")
+
+
 def test_paper_generator_has_no_official_form():
     config = GeneratorConfig(field_width=8, inr_width=8, inr_blocks=5, rgb_blocks=(0, 1, 2, 3, 4), skip_blocks=())
     with pytest.raises(ValueError, match=r"rgb_blocks=\(3, 4\) and skip_blocks=\(4,\)"):

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from cips3d.cli.arguments import add_model_arguments, model_of
-from cips3d.render.video import write_video
+from cips3d.render.video import check_format, write_video
 from cips3d.training.trained import swing
 
 YAW_SPREADS = 1.5  # half-axes of the swing, in standard deviations of the training poses
@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> None:
     for name in ("heads", "frames", "fps"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    check_format(args.out)  # before all the frames are rendered
     model = model_of(args)
     z_shape, z_appearance = model.codes(args.heads, args.seed)
     pose = model.camera

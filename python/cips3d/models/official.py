@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +117,7 @@ def official_layout(model: Generator | Discriminator) -> Layout:
 
 
 def _read(source: str | PathLike[str] | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    state = source if isinstance(source, Mapping) else torch.load(source, map_location="cpu", weights_only=True)
+    state = source if isinstance(source, Mapping) else _read_file(source)
     if isinstance(state, Mapping):
         others = tuple(f"{key}: {kind}" for key, value in state.items() if (kind := _kind_of_other(value)))
     else:
@@ -127,6 +128,19 @@ def _read(source: str | PathLike[str] | Mapping[str, Tensor]) -> Mapping[str, Te
             f"(generator.pth, G_ema.pth, discriminator.pth), got {_some(others)}"
         )
     return state
+
+
+def _read_file(path: str | PathLike[str]) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch.load has many kinds for what it cannot read
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"load_official: {path} is no file of tensors alone ({reason}); wanted generator.pth, G_ema.pth or "
+            "discriminator.pth of the official code, not its pickled *_model.pth"
+        ) from error
 
 
 def _kind_of_other(value: object) -> str:
