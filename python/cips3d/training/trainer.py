@@ -37,6 +37,10 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.generator = Generator(config.generator, impl=impl).to(device)
             self.discriminator = Discriminator(config.discriminator).to(device)
+        density = self.generator.field.density
+        with torch.no_grad():
+            density.weight.mul_(config.init.density_gain)
+            density.bias.add_(config.init.density_bias)
         optimizer = config.optimizer
         self.ema = Ema(self.generator, optimizer.ema_decay, optimizer.ema_start)
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=optimizer.g_lr, betas=optimizer.betas)
