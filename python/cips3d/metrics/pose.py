@@ -1,7 +1,8 @@
 """Pose control: does a generated head look where the camera was told to be?
 
 A small network learns yaw and pitch from real images whose poses are known (synthetic heads); asked about generated
-images, it must find the poses that were commanded. It never sees a generated image while learning.
+images, it must find the poses that were commanded. It never sees a generated image while learning, but it learns from
+pictures of random sharpness: short trainings generate soft ones, which should be judged by their pose.
 """
 
 from __future__ import annotations
@@ -74,12 +75,18 @@ def fit_pose_regressor(images: Tensor, poses: Tensor, epochs: int = 6, seed: int
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
         for _ in range(epochs):
             for index in torch.randperm(len(images)).split(BATCH)[: len(images) // BATCH]:
-                loss = F.mse_loss(model(images[index]), (poses[index] - model.mean) / model.std)
+                loss = F.mse_loss(model(_softened(images[index])), (poses[index] - model.mean) / model.std)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
     return model.eval()
+
+
+def _softened(images: Tensor) -> Tensor:
+    """Each image [B,3,S,S] mixed, in a random proportion, with itself at half the resolution."""
+    coarse = F.interpolate(F.avg_pool2d(images, 2), size=images.shape[-2:], mode="bilinear")
+    return torch.lerp(images, coarse, torch.rand(len(images), 1, 1, 1))
 
 
 def measure_pose_control(
