@@ -21,8 +21,8 @@ COMMANDS = {
 }
 USER_ERROR = 2
 
-# Threads that wait do not spin: on a machine that others use too, spinning slowed training steps many times over. OpenMP
-# reads this when torch is loaded, which no module above has done yet.
+# Threads that wait do not spin: on a machine that others use too, spinning slowed training steps many times over.
+# OpenMP reads this when torch is loaded, which no module above has done yet.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
