@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -20,10 +19,6 @@ COMMANDS = {
     "demo": "train, render and report in about ten minutes",
 }
 USER_ERROR = 2
-
-# Threads that wait do not spin: on a machine that others use too, spinning slowed training steps many times over.
-# OpenMP reads this when torch is loaded, which no module above has done yet.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
