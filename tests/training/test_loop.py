@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -156,3 +157,11 @@ def test_bf16_stays_near_full_precision(tiny, tmp_path):
     assert full["d_loss"] != bf16["d_loss"]
     # bfloat16 keeps 8 bits; logits of order 1 move the loss by about 2^-8 each.
     assert full["d_loss"] == pytest.approx(bf16["d_loss"], rel=0.05)
+
+
+def test_the_bar_counts_what_ends_the_run(tiny, tmp_path, capsys):
+    train(tiny(), tmp_path / "steps")
+    assert "6/6 [" in capsys.readouterr().err
+    train(replace(tiny(), "schedule", minutes=0.05), tmp_path / "minutes")
+    shown = capsys.readouterr().err
+    assert re.search(r"/3 s, step=\d+, it/s=", shown) and "it/s, px" not in shown

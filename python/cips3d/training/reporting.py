@@ -14,6 +14,7 @@ from cips3d.training.trained import TrainedModel
 from cips3d.training.trainer import Trainer
 
 SAMPLE_SEED = 0  # the same codes every time, so that successive pictures show the same heads
+SECONDS_BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
 SAMPLE_YAW_SPREADS = 1.5  # the columns of a sample picture span this many spreads of yaw on either side
 
 
@@ -25,7 +26,7 @@ class Reporter:
         self.stats_path = run_dir / "stats.jsonl"
         _drop_later_rows(self.stats_path, trainer.step)
         self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=trainer.step + 1)
-        self.bar = tqdm(total=trainer.config.schedule.end, initial=trainer.step, unit="it", dynamic_ncols=True)
+        self.bar = _progress_bar(trainer)
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
 
@@ -34,11 +35,16 @@ class Reporter:
         for name, value in scalars.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
-        self.bar.update()
-        self.bar.set_postfix(
-            px=self.trainer.resolution, D=f"{scalars['d_loss']:.3f}", G=f"{scalars['g_loss']:.3f}", refresh=False
-        )
-        if self.trainer.step % self.trainer.config.output.log_every == 0:
+        trainer = self.trainer
+        losses = {"px": trainer.resolution, "D": f"{scalars['d_loss']:.3f}", "G": f"{scalars['g_loss']:.3f}"}
+        if trainer.config.schedule.minutes is None:
+            self.bar.set_postfix(losses, refresh=False)
+            self.bar.update()
+        else:
+            rate = f"{trainer.step / trainer.seconds:.2f}"
+            self.bar.set_postfix({"step": trainer.step, "it/s": rate, **losses}, refresh=False)
+            self.bar.update(min(trainer.seconds, self.bar.total) - self.bar.n)
+        if trainer.step % trainer.config.output.log_every == 0:
             self._write_means()
 
     def samples(self) -> Path:
@@ -66,6 +72,16 @@ class Reporter:
         with open(self.stats_path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": trainer.step, **row}) + "\n")
         self.sums, self.counts = {}, {}
+
+
+def _progress_bar(trainer: Trainer) -> tqdm:
+    """A bar of steps, or of seconds of training where a time budget ends the run."""
+    schedule = trainer.config.schedule
+    if schedule.minutes is None:
+        return tqdm(total=schedule.end, initial=trainer.step, unit="it", dynamic_ncols=True)
+    return tqdm(
+        total=60 * schedule.minutes, initial=trainer.seconds, dynamic_ncols=True, bar_format=SECONDS_BAR, smoothing=0
+    )
 
 
 def _drop_later_rows(path: Path, step: int) -> None:
