@@ -23,6 +23,7 @@ from .._native import REBUILD, native
 NAMESPACE = "cips3d_ext"
 IMPLS = ("auto", "fused", "reference")
 DEVICES = ("cpu", "cuda")
+KEEP = "keep"
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 _library = torch.library.Library(NAMESPACE, "DEF")
@@ -31,10 +32,16 @@ _library = torch.library.Library(NAMESPACE, "DEF")
 @dataclass(frozen=True)
 class OpSpec:
     """One op. Schemas list the tensors first, then the options; the backward schema is
-    `(grad_outputs..., tensors..., options..., int grad_mask) -> one gradient for each entry of grad_of`.
+    `(grad_outputs..., residuals..., tensors..., options..., int grad_mask) -> one gradient for each entry of grad_of`.
 
     grad_of: for each gradient the backward op returns, the indices of the tensor arguments it belongs to.
-    reference_backward(*grad_outputs, *tensors, **options, grad_mask=...) returns None where no gradient is wanted.
+    residuals: how many of the forward op's outputs, the last ones, are what its backward op needs besides the inputs.
+        They are fresh tensors, saved for backward, constants for every derivative, and no result of `call`.
+    A forward schema may end in `bool keep`: whether a backward may follow. `call` fills it in; it is no option, and
+        without it residuals may be empty, which the backward op must accept.
+    reference(*tensors, **options) returns all outputs, residuals included.
+    reference_backward(*grad_outputs, *residuals, *tensors, **options, grad_mask=...) returns None where no gradient is
+        wanted. With residuals, the gradient of an output that nobody used is None.
     """
 
     name: str
@@ -44,11 +51,38 @@ class OpSpec:
     backward_schema: str = ""
     reference_backward: Callable[..., Sequence[Tensor | None]] | None = None
     grad_of: tuple[tuple[int, ...], ...] = ()
+    residuals: int = 0
     helpers: tuple[str, ...] = ()  # further dispatcher ops that this op consists of
-    options: tuple[str, ...] = field(init=False)  # names of the option arguments; torch.compile cannot parse a schema
+    # From the schemas, read here since torch.compile cannot parse one:
+    options: tuple[str, ...] = field(init=False)  # names of the option arguments
+    takes_keep: bool = field(init=False)
+    tensors: int = field(init=False)  # how many tensor arguments
+    arguments: int = field(init=False)  # how many tensor and option arguments
+    backward_tensors: int = field(init=False)  # how many tensor arguments of the backward op
+    first_residual: int = field(init=False)  # which of them is the first residual: how many gradients come before
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", tuple(argument_names(self.schema)[1]))
+        tensors, options = argument_names(self.schema)
+        takes_keep = options[-1:] == [KEEP]
+        options = options[:-1] if takes_keep else options
+        backward_tensors = len(argument_names(self.backward_schema)[0]) if self.backward_schema else 0
+        derived = {
+            "options": tuple(options),
+            "takes_keep": takes_keep,
+            "tensors": len(tensors),
+            "arguments": len(tensors) + len(options),
+            "backward_tensors": backward_tensors,
+            "first_residual": backward_tensors - len(tensors) - self.residuals,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def without_residuals(self, outputs: Any) -> Any:
+        """What the public function sees of the forward op's outputs."""
+        if not self.residuals:
+            return outputs
+        results = outputs[: -self.residuals]
+        return results[0] if len(results) == 1 else results
 
     def run_reference(self, tensors: Sequence[Any], options: Sequence[Any]) -> Any:
         """The reference, in the dtype it is given, also inside an autocast region."""
@@ -56,6 +90,12 @@ class OpSpec:
         available = torch.amp.is_autocast_available(device_type)
         with torch.autocast(device_type, enabled=False) if available else nullcontext():
             return self.reference(*tensors, **dict(zip(self.options, options, strict=True)))
+
+    def run_reference_backward(self, args: Sequence[Any]) -> Sequence[Tensor | None]:
+        """The reference backward of all arguments of the backward op."""
+        assert self.reference_backward is not None
+        options = dict(zip(self.options, args[self.backward_tensors : -1], strict=True))
+        return self.reference_backward(*args[: self.backward_tensors], **options, grad_mask=args[-1])
 
 
 REGISTRY: dict[str, OpSpec] = {}
@@ -96,30 +136,17 @@ def record_native(spec: OpSpec) -> None:
 
 def register(spec: OpSpec) -> None:
     """Registers a differentiable op and its backward op."""
-    tensors, options = argument_names(spec.schema)
-    count, total = len(tensors), len(tensors) + len(options)
-    assert spec.reference_backward is not None
-    reference_backward = spec.reference_backward
 
     def forward_kernel(*args: Any) -> Any:
-        return spec.run_reference(args[:count], args[count:])
-
-    def call_reference_backward(*args: Any) -> Sequence[Tensor | None]:
-        values, mask = args[:-1], args[-1]
-        first_option = len(values) - len(options)
-        named = dict(zip(options, values[first_option:], strict=True))
-        return reference_backward(*values[:first_option], **named, grad_mask=mask)
-
-    def fill(grads: Sequence[Tensor | None], args: Sequence[Any]) -> tuple[Tensor, ...]:
-        like = next(a for a in args if isinstance(a, Tensor))
-        return tuple(like.new_empty(0) if g is None else g.contiguous() for g in grads)
+        return spec.run_reference(args[: spec.tensors], args[spec.tensors : spec.arguments])
 
     def backward_kernel(*args: Any) -> tuple[Tensor, ...]:
-        return fill(call_reference_backward(*args), args)
+        like = args[-1 - spec.arguments]
+        return tuple(like.new_empty(0) if g is None else g.contiguous() for g in spec.run_reference_backward(args))
 
     def backward_fake(*args: Any) -> tuple[Tensor, ...]:
-        inputs, mask = args[-1 - total : -1], args[-1]
-        like = next(a for a in args if isinstance(a, Tensor))
+        inputs, mask = args[-1 - spec.arguments : -1], args[-1]
+        like = inputs[0]
         targets = [inputs[of[0]] for of in spec.grad_of]
         return tuple(
             like.new_empty(0) if t is None or not mask >> i & 1 else t.new_empty(t.shape) for i, t in enumerate(targets)
@@ -127,40 +154,58 @@ def register(spec: OpSpec) -> None:
 
     define(spec.schema, forward_kernel, spec.fake)
     define(spec.backward_schema, backward_kernel, backward_fake)
+    register_first_order(spec)
+    register_second_order(spec)
+    record_native(spec)
 
+
+def register_first_order(spec: OpSpec) -> None:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs[:count])
-        ctx.options = inputs[count:]
+        residuals = output[-spec.residuals :] if spec.residuals else ()
+        if residuals:
+            ctx.mark_non_differentiable(*residuals)
+            ctx.set_materialize_grads(False)  # no zeros of the residuals' sizes
+        ctx.save_for_backward(*residuals, *inputs[: spec.tensors])
+        ctx.options = inputs[spec.tensors : spec.arguments]
 
-    def first_order(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         needs = ctx.needs_input_grad
+        result: list[Tensor | None] = [None] * len(needs)
+        grad_outputs = grad_outputs[: spec.first_residual]
+        if all(grad is None for grad in grad_outputs):
+            return tuple(result)
         mask = sum(1 << i for i, of in enumerate(spec.grad_of) if any(needs[j] for j in of))
         grads = dispatcher_op(f"{spec.name}_backward")(*grad_outputs, *saved, *ctx.options, mask)
-        result: list[Tensor | None] = [None] * total
         for grad, of in zip(grads, spec.grad_of, strict=True):
             for j in of:
                 result[j] = grad if needs[j] else None
         return tuple(result)
 
-    backward_tensors = len(argument_names(spec.backward_schema)[0])
+    register_formula(spec.name, backward, setup_context)
 
-    def setup_second_order(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs[:backward_tensors])
-        ctx.options = inputs[backward_tensors:]
 
-    def second_order(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
+def register_second_order(spec: OpSpec) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs[: spec.backward_tensors])
+        ctx.options = inputs[spec.backward_tensors :]
+
+    def backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
+        residuals = range(spec.first_residual, spec.first_residual + spec.residuals)
         with torch.enable_grad():  # aliases: the same tensor may be given twice
-            tensors = [None if t is None else t.view_as(t) for t in ctx.saved_tensors]
-            grads = call_reference_backward(*tensors, *ctx.options)
+            tensors = [
+                None if t is None else t.detach() if i in residuals else t.view_as(t)
+                for i, t in enumerate(ctx.saved_tensors)
+            ]
+            grads = spec.run_reference_backward((*tensors, *ctx.options))
         pairs = [
             (g, gg)
             for g, gg in zip(grads, grad_grads, strict=True)
             if g is not None and g.requires_grad and gg is not None
         ]
         wanted = [i for i, t in enumerate(tensors) if t is not None and needs[i] and t.requires_grad]
-        result: list[Tensor | None] = [None] * (backward_tensors + len(ctx.options))
+        result: list[Tensor | None] = [None] * len(needs)
         if pairs and wanted:
             sources = [t for i in wanted if (t := tensors[i]) is not None]
             found = torch.autograd.grad(
@@ -174,9 +219,7 @@ def register(spec: OpSpec) -> None:
                 result[i] = grad
         return tuple(result)
 
-    register_formula(spec.name, first_order, setup_context)
-    register_formula(f"{spec.name}_backward", second_order, setup_second_order)
-    record_native(spec)
+    register_formula(f"{spec.name}_backward", backward, setup_context)
 
 
 def register_formula(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
@@ -185,12 +228,8 @@ def register_formula(name: str, backward: Callable[..., Any], setup_context: Cal
 
 def register_without_gradient(spec: OpSpec) -> None:
     """Registers an op none of whose inputs has a gradient."""
-    count = len(argument_names(spec.schema)[0])
-
-    define(spec.schema, lambda *args: spec.run_reference(args[:count], args[count:]), spec.fake)
-    register_formula(
-        spec.name, lambda ctx, *grads: (None,) * (count + len(spec.options)), lambda ctx, inputs, output: None
-    )
+    define(spec.schema, lambda *args: spec.run_reference(args[: spec.tensors], args[spec.tensors :]), spec.fake)
+    register_formula(spec.name, lambda ctx, *grads: (None,) * spec.arguments, lambda ctx, inputs, output: None)
     record_native(spec)
 
 
@@ -223,6 +262,9 @@ def call(name: str, impl: str, tensors: tuple[Tensor | None, ...], options: tupl
     """One call of an op: the dispatcher op (native kernel) or, in the same dtype, the reference in plain autograd."""
     first = tensors[0]
     assert first is not None
-    if use_native(name, impl, first):
-        return dispatcher_op(name)(*tensors, *options)
-    return REGISTRY[name].run_reference(tensors, options)
+    spec = REGISTRY[name]
+    if not use_native(name, impl, first):
+        return spec.without_residuals(spec.run_reference(tensors, options))
+    if spec.takes_keep:
+        options = (*options, torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
+    return spec.without_residuals(dispatcher_op(name)(*tensors, *options))
