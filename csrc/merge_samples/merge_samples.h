@@ -10,7 +10,7 @@
 // The two movers trust `order` to hold a permutation of 0 .. S - 1 for every ray, as merge_samples returns it.
 #pragma once
 #include "common/check.h"
-#include "merge_samples/merge_samples_math.h"
+#include "common/merge_samples_math.h"
 
 namespace cips3d {
 

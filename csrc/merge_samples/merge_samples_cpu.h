@@ -2,17 +2,9 @@
 // (merge_samples_cpu_kernels.h).
 #pragma once
 #include "common/cpu_level.h"
-#include "merge_samples/merge_samples_math.h"
+#include "common/ray_tasks.h"
 
 namespace cips3d {
-
-// Contiguous arrays. sort: a, b = depths of the two sets, merged = sorted depths. gather: a, b -> merged features.
-// scatter: merged -> a, b.
-struct MergeSamplesTask {
-  void *a, *b, *merged;
-  int64_t* order;
-  MergeSamplesSizes sizes;
-};
 
 // Each works on rays [begin, end). Sorting depends on the dtype; moving only on its size, given in bytes.
 struct MergeSamplesCpuKernels {

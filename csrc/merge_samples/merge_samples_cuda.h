@@ -1,7 +1,7 @@
 // What crosses the line between the torch glue (merge_samples_cuda.cpp) and the kernels (merge_samples_cuda.cu).
 #pragma once
 #include "common/cuda_launch.h"
-#include "merge_samples/merge_samples_math.h"
+#include "common/merge_samples_math.h"
 
 namespace cips3d {
 

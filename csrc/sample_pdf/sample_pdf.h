@@ -5,7 +5,7 @@
 // [P,n].
 #pragma once
 #include "common/check.h"
-#include "sample_pdf/sample_pdf_math.h"
+#include "common/sample_pdf_math.h"
 
 namespace cips3d {
 

@@ -2,17 +2,9 @@
 // (sample_pdf_cpu_kernels.h).
 #pragma once
 #include "common/cpu_level.h"
-#include "sample_pdf/sample_pdf_math.h"
+#include "common/ray_tasks.h"
 
 namespace cips3d {
-
-// Contiguous arrays of the call's dtype.
-struct SamplePdfTask {
-  const void *bins, *weights, *u;
-  void* depths;
-  SamplePdfOptions options;
-  SamplePdfSizes sizes;
-};
 
 // Each works on rays [begin, end).
 struct SamplePdfCpuKernels {

@@ -1,7 +1,7 @@
 // What crosses the line between the torch glue (sample_pdf_cuda.cpp) and the kernel (sample_pdf_cuda.cu).
 #pragma once
 #include "common/cuda_launch.h"
-#include "sample_pdf/sample_pdf_math.h"
+#include "common/sample_pdf_math.h"
 
 namespace cips3d {
 

@@ -15,7 +15,7 @@
 // with functions of the checked VolumeRenderCall.
 #pragma once
 #include "common/check.h"
-#include "volume_render/volume_render_math.h"
+#include "common/volume_render_math.h"
 
 namespace cips3d {
 

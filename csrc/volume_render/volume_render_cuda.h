@@ -2,7 +2,7 @@
 // pointers, sizes and options, with Element = void on the glue's side and the dtype's element type in the kernels.
 #pragma once
 #include "common/cuda_launch.h"
-#include "volume_render/volume_render_math.h"
+#include "common/volume_render_math.h"
 
 namespace cips3d {
 

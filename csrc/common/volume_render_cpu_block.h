@@ -3,9 +3,9 @@
 // Everything along rays (densities, depths, weights and their gradients) is kept in rows: row i holds sample or
 // interval i of all rays of the block, so that the recurrence over i runs for a whole vector of rays at once.
 #pragma once
+#include "common/ray_tasks.h"
 #include "common/simd.h"
 #include "common/simd_math.h"
-#include "volume_render/volume_render_cpu.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
 
