@@ -10,7 +10,16 @@ The ops live in `ops/` (one file each), their definitions in plain PyTorch in `r
 from ._native import native as _native
 from ._status import OpStatus, Status, status
 from .layers import FiLMSine, ModFC, VolumeRenderer
-from .ops import VolumeRenderOutput, film_sine, merge_samples, modfc, sample_pdf, volume_render
+from .ops import (
+    SirenFieldOutput,
+    VolumeRenderOutput,
+    film_sine,
+    merge_samples,
+    modfc,
+    sample_pdf,
+    siren_field,
+    volume_render,
+)
 
 __version__ = "0.1.0"
 
@@ -18,6 +27,7 @@ __all__ = [
     "FiLMSine",
     "ModFC",
     "OpStatus",
+    "SirenFieldOutput",
     "Status",
     "VolumeRenderOutput",
     "VolumeRenderer",
@@ -26,6 +36,7 @@ __all__ = [
     "merge_samples",
     "modfc",
     "sample_pdf",
+    "siren_field",
     "status",
     "volume_render",
 ]

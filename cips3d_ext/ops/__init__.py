@@ -4,6 +4,16 @@ from .film_sine import film_sine
 from .merge_samples import merge_samples
 from .modfc import modfc
 from .sample_pdf import sample_pdf
+from .siren_field import SirenFieldOutput, siren_field
 from .volume_render import VolumeRenderOutput, volume_render
 
-__all__ = ["VolumeRenderOutput", "film_sine", "merge_samples", "modfc", "sample_pdf", "volume_render"]
+__all__ = [
+    "SirenFieldOutput",
+    "VolumeRenderOutput",
+    "film_sine",
+    "merge_samples",
+    "modfc",
+    "sample_pdf",
+    "siren_field",
+    "volume_render",
+]

@@ -12,9 +12,11 @@ from .film_sine import film_sine, film_sine_backward
 from .merge_samples import merge_samples, merge_samples_gather, merge_samples_scatter
 from .modfc import modfc, modfc_backward
 from .sample_pdf import sample_pdf
+from .siren_field import COORDINATES, siren_field, siren_field_backward, siren_field_shapes
 from .volume_render import volume_render, volume_render_backward
 
 __all__ = [
+    "COORDINATES",
     "film_sine",
     "film_sine_backward",
     "merge_samples",
@@ -23,6 +25,9 @@ __all__ = [
     "modfc",
     "modfc_backward",
     "sample_pdf",
+    "siren_field",
+    "siren_field_backward",
+    "siren_field_shapes",
     "volume_render",
     "volume_render_backward",
 ]

@@ -45,6 +45,8 @@ class Case:
             pairs = [(tensors[a], tensors[b]) for a, b in names if a in tensors]
             return cips3d_ext.merge_samples(tensors["z_a"], tensors["z_b"], *pairs, impl=impl)
         call = dict(tensors)
+        if self.op == "siren_field":
+            call = _siren_field_arguments(call)
         if self.op == "volume_render":
             call.setdefault("features", None)  # type: ignore[arg-type]
         outputs = getattr(cips3d_ext, self.op)(**call, **self.options, impl=impl)
@@ -133,6 +135,57 @@ def _merge(shape: tuple[int, ...], a: int, b: int, C: int | None) -> Any:
     return make, names
 
 
+def _siren(
+    shape: tuple[int, ...],
+    widths: tuple[int, ...],
+    colour: int = 0,
+    C: int = 0,
+    *,
+    gamma: bool = True,
+    beta: bool = True,
+    rays: int = 0,
+) -> Any:
+    """points `shape`; weight and bias "density", "feature", ... and "0", "1", ... of the trunk; rays: of directions."""
+
+    def make(generator: torch.Generator) -> dict[str, Tensor]:
+        def normal(*sizes: int) -> Tensor:
+            return torch.randn(*sizes, generator=generator, dtype=torch.float64)
+
+        maps = {str(k): size for k, size in enumerate(zip(widths, (3, *widths), strict=False))}
+        sines = [*maps] + ["colour"] * (colour > 0)
+        maps["density"] = (1, widths[-1])
+        if colour:
+            maps["colour"] = (colour, widths[-1] + 3 * (rays > 0))
+        if C:
+            maps["feature"] = (C, colour or widths[-1])
+        tensors = {"points": normal(*shape) / 2}
+        for name, (O, I) in maps.items():
+            tensors |= {f"weight_{name}": normal(O, I) / I**0.5, f"bias_{name}": 0.3 * normal(O)}
+        for name in sines:
+            if gamma:
+                tensors[f"gamma_{name}"] = 0.3 * normal(shape[0], maps[name][0])
+            if beta:
+                tensors[f"beta_{name}"] = normal(shape[0], maps[name][0])
+        if rays:
+            tensors["directions"] = normal(shape[0], rays, 3)
+        return tensors
+
+    return make, tuple(make(torch.Generator()))
+
+
+def _siren_field_arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The arguments of `siren_field` from tensors named as by `_siren`."""
+    maps = {
+        n.removeprefix("weight_"): (t, tensors[n.replace("weight", "bias")])
+        for n, t in tensors.items()
+        if "weight_" in n
+    }
+    films = {film: [t for n, t in tensors.items() if n.startswith(film)] or None for film in ("gamma", "beta")}
+    heads: dict[str, Any] = {name: maps.pop(name) for name in ("density", "colour", "feature") if name in maps}
+    rest: dict[str, Any] = {n: tensors[n] for n in ("points", "directions") if n in tensors}
+    return {"layers": [*maps.values()], **heads, **films, **rest}
+
+
 def _case(op: str, id: str, made: Any, **options: Any) -> Case:
     return Case(op, id, made[0], made[1], options)
 
@@ -166,6 +219,14 @@ CASES = (
     _case("sample_pdf", "hierarchical", _pdf((3, 4), 11, 10, 12), n=12),
     _case("sample_pdf", "eg3d", _pdf((5,), 7, 5, 9), n=9, right=True),
     _case("sample_pdf", "one_weight", _pdf((2,), 2, 1, 3), n=3, eps=1e-3),
+    _case("siren_field", "cips3d", _siren((2, 7, 5, 3), (35, 37), 19, 6), point_scale=1.5, gamma_offset=1.0),
+    _case("siren_field", "pigan", _siren((2, 12, 3), (16, 16, 16), 16, 3, rays=4), gamma_scale=2.0, gamma_offset=1.0,
+          beta_scale=0.25),
+    _case("siren_field", "nine_layers", _siren((1, 50, 3), (9, 8, 7, 8, 9, 10, 9, 8), 5, 2)),
+    _case("siren_field", "trunk_features", _siren((3, 40, 3), (17, 33), 0, 33)),
+    _case("siren_field", "density_alone", _siren((2, 3, 3), (5,), beta=False)),
+    _case("siren_field", "no_film", _siren((2, 131, 3), (8, 6), 7, 4, gamma=False, beta=False, rays=1)),
+    _case("siren_field", "one_point", _siren((1, 3), (6,), 4, 1, gamma=False)),
     _case("merge_samples", "plain", _merge((2, 3), 4, 5, 7)),
     _case("merge_samples", "depths_and_densities", _merge((3,), 6, 1, None)),
 )  # fmt: skip

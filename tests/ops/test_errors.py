@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cips3d_ext
-from cips3d_ext import film_sine, merge_samples, modfc, sample_pdf, volume_render
+from cips3d_ext import film_sine, merge_samples, modfc, sample_pdf, siren_field, volume_render
 
 T = torch.ones
 
@@ -55,6 +55,41 @@ ERRORS = [
     (lambda: merge_samples(T(2, 3), T(2, 4), (T(2, 3, 5), T(2, 4, 6))), ValueError, r"both tensors of pairs\[0\]"),
     (lambda: merge_samples(T(2, 3), T(2, 4), T(2, 3), T(2, 4)), TypeError, r"pairs\[0\] must be a pair .*got Tensor"),
     (lambda: merge_samples(T(2, 3), T(2, 4), (T(2, 4), T(2, 4))), ValueError, r"pairs\[0\]\[0\] must be \[2, 3\]"),
+]
+
+
+def field(shape=(2, 6, 3), rays=None, **changes):
+    """siren_field of two trunk layers, 3 -> 4 -> 5, a colour layer of 4 and 2 features; `changes` replace arguments."""
+    given = {
+        "layers": [(T(4, 3), T(4)), (T(5, 4), T(5))],
+        "density": (T(1, 5), T(1)),
+        "colour": (T(4, 5 + 3 * (rays is not None)), T(4)),
+        "feature": (T(2, 4), T(2)),
+        "directions": None if rays is None else T(2, rays, 3),
+    }
+    return siren_field(T(*shape), **(given | changes))
+
+
+ERRORS += [
+    (lambda: field((3,)), ValueError, r"siren_field: points must be \[B,\*,3\] with at least two axes, got \[3\]"),
+    (lambda: field((2, 6, 4)), ValueError, r"siren_field: points must be \[B,N,3\] = \[any, any, 3\], got \[2, 6, 4\]"),
+    (lambda: field(layers=[]), ValueError, "siren_field: layers must be 1 to 8 trunk layers, got 0"),
+    (lambda: field(layers=[(T(3, 3), T(3))] * 9, density=(T(1, 3), T(1))), ValueError, "1 to 8 trunk layers, got 9"),
+    (lambda: field(layers=[(T(4, 3), T(4)), (T(5, 3), T(5))]), ValueError, r"layers\[1\].weight must be .*\[5, 4\]"),
+    (lambda: field(density=(T(2, 5), T(2))), ValueError, r"density.weight must be \[O,I\] = \[1, 5\], got \[2, 5\]"),
+    (lambda: field(colour=(T(4, 8), T(4))), ValueError, r"colour.weight must be \[O,I\] = \[4, 5\], got \[4, 8\]"),
+    (lambda: field(feature=(T(2, 4), T(3))), ValueError, r"feature.bias must be \[O\] = \[2\], got \[3\]"),
+    (lambda: field(feature=None), ValueError, "colour is the layer before the features; give feature="),
+    (lambda: field(gamma=[T(2, 4), T(2, 5)]), ValueError, "gamma must hold one tensor .* colour last: 3, got 2"),
+    (
+        lambda: field(beta=[T(2, 4), T(2, 5), T(2, 3)]),
+        ValueError,
+        r"beta\[2\] must be \[B,O\] = \[2, 4\], got \[2, 3\]",
+    ),
+    (lambda: field(rays=4), ValueError, r"number of points must be a multiple of the R of directions .* 6 points"),
+    (lambda: field(colour=None, feature=None, directions=T(2, 3, 3)), ValueError, "directions enter the colour layer"),
+    (lambda: field(density=(T(1, 5).double(), T(1))), TypeError, "density.weight is torch.float64 but points is"),
+    (lambda: field(gamma=[T(2, 4), T(2, 5), 1.0]), TypeError, r"gamma\[2\] must be a torch.Tensor, got float"),
 ]
 
 
