@@ -1,10 +1,10 @@
-"""Merging 12 coarse and 12 fine samples of 32 features and a density, against cat, sort and gather and torch.compile
-of it."""
+"""Merging 12 coarse and 12 fine samples of 32 features and a density, against cat, sort and gather, and torch.compile
+of those."""
 
 from __future__ import annotations
 
 import torch
-from harness import Contender, compiled, measure, parser, save, start
+from harness import Contender, compiled, in_float64, parser, record, start
 from torch import Tensor
 
 import cips3d_ext
@@ -27,10 +27,8 @@ def main() -> None:
     ]
     if not args.no_compile:
         made.append(compiled(made[0]))
-    with torch.no_grad():
-        expected = eager(z_a.double(), z_b.double(), *(t.double() for t in inputs))
     case = {"P": P, "S": 2 * S, "C": C, "dtype": "float32"}
-    save(measure("merge_samples", case, made, expected, args.rounds), args.out)
+    record(args, "merge_samples", case, made, in_float64(eager, [z_a, z_b, *inputs]))
 
 
 if __name__ == "__main__":

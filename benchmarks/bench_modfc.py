@@ -1,8 +1,8 @@
 """ModFC against the forms that public code uses: grouped convolution (StyleGAN2), bmm over materialised weights
-(CIPS-3D), scaling
-of inputs and outputs, torch.compile of each, and ours. The row set `paper_modfc` repeats the paper's comparison in
-iterations per
-second (batch 4096 of one row, 512 -> 512: 27.78 bmm against 15.18 grouped convolution there, on a V100)."""
+(CIPS-3D), scaling of inputs and outputs, torch.compile of each, and ours.
+
+The row set `paper_modfc` repeats the paper's comparison in iterations per second (batch 4096 of one row, 512 -> 512:
+27.78 bmm against 15.18 grouped convolution there, on a V100)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import Contender, compiled, measure, parser, save, start
+from harness import Contender, compiled, in_float64, measure, parser, record, save, start
 from torch import Tensor
 
 import cips3d_ext
@@ -65,15 +65,10 @@ def contenders(B: int, N: int, I: int, O: int, dtype: torch.dtype, args: argpars
     return made if args.no_compile else made + [compiled(contender) for contender in eager]
 
 
-def expected(inputs: list[Tensor]) -> Tensor:
-    with torch.no_grad():
-        return scaled(*(t.double() for t in inputs))
-
-
-def run_case(B: int, N: int, width: int, dtype: torch.dtype, args: argparse.Namespace) -> list[dict[str, Any]]:
+def run_case(B: int, N: int, width: int, dtype: torch.dtype, args: argparse.Namespace) -> None:
     made = contenders(B, N, width, width, dtype, args)
     case = {"B": B, "N": N, "I": width, "O": width, "dtype": str(dtype).removeprefix("torch.")}
-    return measure("modfc", case, made, expected(list(made[0].inputs)), args.rounds)
+    record(args, "modfc", case, made, in_float64(scaled, made[0].inputs))
 
 
 def paper_set(args: argparse.Namespace, B: int, width: int) -> list[dict[str, Any]]:
@@ -85,7 +80,7 @@ def paper_set(args: argparse.Namespace, B: int, width: int) -> list[dict[str, An
         if contender.name in ("grouped conv", "bmm"):  # forward alone holds fewer copies
             contender.skipped = f"needs about {needed:.0f} GB" if needed > MEMORY_LIMIT_GB else ""
     case = {"set": "paper_modfc", "B": B, "N": 1, "I": width, "O": width, "dtype": "float32"}
-    rows = measure("modfc", case, made, expected(list(made[0].inputs)), max(3, args.rounds // 3))
+    rows = measure("modfc", case, made, in_float64(scaled, made[0].inputs), max(3, args.rounds // 3))
     for row in rows:
         if "cpu_ms" in row:
             row["iterations_per_second"] = round(1e3 / row["wall_ms"], 2)
@@ -101,7 +96,7 @@ def main() -> None:
         sizes, width = [(64, 1), (16, 4), (2, 64)], 64
     for dtype in (torch.float32, torch.bfloat16):
         for B, N in sizes:
-            save(run_case(B, N, width, dtype, args), args.out)
+            run_case(B, N, width, dtype, args)
     save(paper_set(args, 64 if args.quick else 4096, width), args.out)
 
 

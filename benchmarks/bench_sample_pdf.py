@@ -1,10 +1,9 @@
-"""Importance sampling of 12 depths a ray from 10 weights, against the eager chain of public code and torch.compile of
-it."""
+"""Importance sampling of 12 depths a ray from 10 weights, against the eager chain of public code and torch.compile."""
 
 from __future__ import annotations
 
 import torch
-from harness import Contender, compiled, measure, parser, save, start
+from harness import Contender, compiled, in_float64, parser, record, start
 from torch import Tensor
 
 import cips3d_ext
@@ -38,9 +37,8 @@ def main() -> None:
     ]
     if not args.no_compile:
         made.append(compiled(made[0]))
-    expected = eager(bins.double(), weights.double(), u.double())
     case = {"P": P, "bins": 11, "n": 12, "dtype": "float32"}
-    save(measure("sample_pdf", case, made, expected, args.rounds), args.out)
+    record(args, "sample_pdf", case, made, in_float64(eager, [bins, weights, u]))
 
 
 if __name__ == "__main__":

@@ -1,37 +1,39 @@
-"""One way to measure: contenders on the same inputs, interleaved in one process, medians of many rounds, one jsonl
-row each.
+"""One way to measure: contenders on the same inputs, interleaved in one process, one jsonl row each.
 
-On a CPU the number to compare is process CPU time at one thread (other programs on the machine disturb it least);
-wall time is
-recorded beside it. On a GPU both are the time between two CUDA events. Every row carries what is needed to judge it:
-error
-against float64, peak memory, versions, machine, commit.
+On a CPU the number to compare is process CPU time at one thread (other programs on the machine disturb it least), the
+smallest of the rounds; on a GPU it is the time between two CUDA events, the median of the rounds. Every row carries
+what is needed to judge it: error of the output and of the gradients against float64, peak memory, memory held for the
+backward pass, whether a second run gives the same bits, versions, machine, load, commit.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import platform
 import statistics
 import subprocess
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from memory import memory_mb
 from torch import Tensor
 
 import cips3d_ext
 from cips3d_ext.testing import relative_error
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SOURCES = ("csrc", "cips3d_ext", "python")  # what a measurement depends on
 DIRECTIONS = ("forward", "forward+backward")
+Row = dict[str, Any]
 
 
 @dataclass
@@ -46,70 +48,61 @@ class Contender:
 
 
 @dataclass
-class Timing:
+class Prepared:
+    """A contender in one direction, ready to be timed, with its row and its times in ms."""
+
+    contender: Contender
+    direction: str
+    cotangent: Tensor
+    row: Row
     cpu_ms: list[float] = field(default_factory=list)
     wall_ms: list[float] = field(default_factory=list)
 
+    def forward(self) -> Tensor:
+        return self.contender.run()
 
-def step(contender: Contender, direction: str, cotangent: Tensor) -> Tensor:
-    if direction == "forward":
-        with torch.no_grad():
-            return contender.run()
-    output = contender.run()
-    torch.autograd.grad(output, contender.inputs, cotangent)
-    return output
+    def step(self) -> list[Tensor]:
+        """The output and, with the backward pass, the gradients."""
+        if self.direction == "forward":
+            with torch.no_grad():
+                return [self.contender.run()]
+        output = self.contender.run()
+        return [output, *torch.autograd.grad(output, self.contender.inputs, self.cotangent)]
 
+    def time_once(self) -> None:
+        if self.cotangent.is_cuda:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            self.step()
+            end.record()
+            end.synchronize()
+            self.cpu_ms.append(start.elapsed_time(end))
+            self.wall_ms.append(self.cpu_ms[-1])
+            return
+        cpu, wall = time.process_time(), time.perf_counter()
+        self.step()
+        self.cpu_ms.append(1e3 * (time.process_time() - cpu))
+        self.wall_ms.append(1e3 * (time.perf_counter() - wall))
 
-def time_once(contender: Contender, direction: str, cotangent: Tensor, timing: Timing) -> None:
-    if cotangent.is_cuda:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        step(contender, direction, cotangent)
-        end.record()
-        end.synchronize()
-        elapsed = start.elapsed_time(end)
-        timing.cpu_ms.append(elapsed)
-        timing.wall_ms.append(elapsed)
-        return
-    cpu, wall = time.process_time(), time.perf_counter()
-    step(contender, direction, cotangent)
-    timing.cpu_ms.append(1e3 * (time.process_time() - cpu))
-    timing.wall_ms.append(1e3 * (time.perf_counter() - wall))
+    def examine(self, expected: list[Tensor]) -> None:
+        """Everything of the row but the times; the first run, which compiles, is here."""
+        first, again = self.step(), self.step()
+        self.row["error"] = relative_error(first[0], expected[0])
+        if len(first) > 1 and len(expected) > 1:
+            pairs = zip(first[1:], expected[1:], strict=True)
+            self.row["gradient_error"] = max(relative_error(seen, wanted) for seen, wanted in pairs)
+        self.row["repeatable"] = all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+        del first, again
+        device = self.cotangent.device.type
+        self.row["peak_mb"] = round(memory_mb(self.step, device)[0], 1)
+        if self.direction != "forward":
+            self.row["held_mb"] = round(memory_mb(self.forward, device)[1], 1)
 
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """The profiler's native code reports its starts and stops on the error stream."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def peak_memory_mb(contender: Contender, direction: str, cotangent: Tensor) -> float:
-    """Most memory that torch had allocated at once during one step, beyond the inputs (kernels' own scratch on the
-    CPU is
-    not torch's and is not counted)."""
-    if cotangent.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step(contender, direction, cotangent)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    with warnings.catch_warnings(), quiet_stderr():
-        warnings.simplefilter("ignore")  # the profiler warns about its own clock
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-            step(contender, direction, cotangent)
-    assert profile.profiler is not None and profile.profiler.kineto_results is not None
-    held = peak = 0
-    changes = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(changes, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak / 2**20
+    def finish(self) -> None:
+        self.row["cpu_ms"] = round(statistics.median(self.cpu_ms), 4)
+        self.row["cpu_ms_min"] = round(min(self.cpu_ms), 4)
+        self.row["wall_ms"] = round(statistics.median(self.wall_ms), 4)
+        self.row["rounds"] = len(self.cpu_ms)
 
 
 def compiled(contender: Contender) -> Contender:
@@ -119,55 +112,103 @@ def compiled(contender: Contender) -> Contender:
     return Contender(f"compile({contender.name})", run, contender.inputs, contender.directions, contender.skipped)
 
 
+def in_float64(run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Contender:
+    """What the others are compared with: run(*inputs) and its gradients in float64."""
+    wide = [tensor.detach().double().requires_grad_(tensor.requires_grad) for tensor in inputs]
+    return Contender("float64", lambda: run(*wide), [tensor for tensor in wide if tensor.requires_grad])
+
+
+def exact_values(expected: Tensor | Contender, backward: bool) -> tuple[list[Tensor], Tensor]:
+    """[output, gradients...] in float64 (the output alone if `expected` is one), and the cotangent used."""
+    with torch.no_grad():
+        output = expected.run() if isinstance(expected, Contender) else expected
+    cotangent = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+    if isinstance(expected, Contender) and backward:
+        return [output, *torch.autograd.grad(expected.run(), expected.inputs, cotangent)], cotangent
+    return [output], cotangent
+
+
 def measure(
-    op: str, case: dict[str, Any], contenders: Iterable[Contender], expected: Tensor, rounds: int
-) -> list[dict[str, Any]]:
-    """Rows of all contenders; `expected` is the output in float64, `case` describes the sizes and is copied into each
-    row."""
+    op: str, case: Row, contenders: Iterable[Contender], expected: Tensor | Contender, rounds: int
+) -> list[Row]:
+    """Rows of all contenders.
+
+    `expected` is the output in float64, or a contender that computes it (then gradients are compared too); `case`
+    describes the sizes and is copied into each row. A contender that fails leaves a row that says why.
+    """
+    contenders = list(contenders)
+    values, cotangent = exact_values(expected, any("backward" in d for c in contenders for d in c.directions))
     rows, prepared = [], []
-    generator = torch.Generator().manual_seed(0)
     for contender in contenders:
         for direction in contender.directions:
-            row = {"op": op, **case, "contender": contender.name, "direction": direction, **environment()}
+            row = {"op": op, **case, "contender": contender.name, "direction": direction}
+            row |= environment(cotangent.device.type)
             rows.append(row)
             if contender.skipped:
                 row["skipped"] = contender.skipped
                 continue
-            with torch.no_grad():
-                output = contender.run()
-            cotangent = torch.randn(output.shape, generator=generator).to(output)
-            row["error"] = relative_error(output, expected)
-            row["peak_mb"] = round(peak_memory_mb(contender, direction, cotangent), 1)
-            prepared.append((contender, direction, cotangent, Timing(), row))
+            try:
+                dtype = contender.inputs[0].dtype if contender.inputs else cotangent.dtype
+                one = Prepared(contender, direction, cotangent.to(dtype), row)
+                one.examine(values)
+                prepared.append(one)
+            except Exception as error:
+                row["skipped"] = f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+                print(f"{op} {contender.name} {row['skipped']}", flush=True)
     for _ in range(rounds):
-        for contender, direction, cotangent, timing, _ in prepared:
-            time_once(contender, direction, cotangent, timing)
-    for _, _, _, timing, row in prepared:
-        row["cpu_ms"] = round(statistics.median(timing.cpu_ms), 4)
-        row["cpu_ms_min"] = round(min(timing.cpu_ms), 4)
-        row["wall_ms"] = round(statistics.median(timing.wall_ms), 4)
-        row["rounds"] = rounds
-        time_text = f"{row['cpu_ms']:10.3f} ms  error {row['error']:.1e}  peak {row['peak_mb']:8.1f} MB"
-        print(
-            f"{row['op']:<14} {_sizes(case):<44} {row['direction']:<17} {row['contender']:<24} {time_text}", flush=True
-        )
+        for one in prepared:
+            one.time_once()
+    for one in prepared:
+        one.finish()
+        print(line_of(one.row, case), flush=True)
     return rows
 
 
-def _sizes(case: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in case.items())
+def record(
+    args: argparse.Namespace, op: str, case: Row, contenders: Iterable[Contender], expected: Tensor | Contender
+) -> None:
+    """Measures one case and appends its rows to args.out; with --resume, only if they are not there yet."""
+    if args.resume and args.out.exists():
+        there = [json.loads(line) for line in args.out.read_text().splitlines()]
+        if any({"op": op, **case}.items() <= row.items() for row in there):
+            return
+    save(measure(op, case, contenders, expected, args.rounds), args.out)
 
 
-def environment() -> dict[str, Any]:
+def line_of(row: Row, case: Row) -> str:
+    sizes = " ".join(f"{key}={value}" for key, value in case.items())
+    text = f"{row['cpu_ms']:10.3f} ms  error {row['error']:.1e}  peak {row['peak_mb']:8.1f} MB"
+    return f"{row['op']:<14} {sizes:<44} {row['direction']:<17} {row['contender']:<24} {text}"
+
+
+def environment(device: str) -> Row:
     status = cips3d_ext.status()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
     return {
+        "device": device,
         "torch": status.torch,
         "cpu_level": status.cpu_level,
         "threads": torch.get_num_threads(),
-        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name(),
-        "commit": commit.stdout.strip(),
+        "machine": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
+        "load": round(os.getloadavg()[0], 1),
+        "commit": commit(),
     }
+
+
+@functools.cache
+def commit() -> str:
+    """The commit measured, marked where the sources differ from it; a digest of the sources where there is no git."""
+    try:
+        words = ["git", "rev-parse", "--short", "HEAD"]
+        name = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *SOURCES], cwd=ROOT).returncode
+        return f"{name}, changed" if changed else name
+    except (OSError, subprocess.CalledProcessError):
+        digest = hashlib.sha256()
+        for folder in SOURCES:
+            for path in sorted((ROOT / folder).rglob("*")):
+                if path.suffix in (".py", ".h", ".cpp", ".cu", ".cuh"):
+                    digest.update(path.read_bytes())
+        return f"sources {digest.hexdigest()[:8]}"
 
 
 def _cpu_name() -> str:
@@ -178,7 +219,7 @@ def _cpu_name() -> str:
 
 def parser(op: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
-        description=f"Measures {op}: interleaved contenders, medians, error against float64; rows go to a jsonl file.",
+        description=f"Measures {op}: interleaved contenders, error against float64; rows go to a jsonl file.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     result.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -186,6 +227,7 @@ def parser(op: str) -> argparse.ArgumentParser:
     result.add_argument("--rounds", type=int, default=9, help="timed rounds of each contender")
     result.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
     result.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    result.add_argument("--resume", action="store_true", help="leave out cases whose rows are in --out already")
     result.add_argument("--out", type=Path, default=RESULTS / f"{op}.jsonl", help="rows are appended here")
     return result
 
@@ -195,7 +237,7 @@ def start(args: argparse.Namespace) -> None:
     torch.manual_seed(0)
 
 
-def save(rows: Sequence[dict[str, Any]], out: Path) -> None:
+def save(rows: Sequence[Row], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a") as file:
         for row in rows:
