@@ -61,9 +61,9 @@ lint: build
 typecheck: build
 	$(VENV)/bin/mypy
 
-# Every benchmark, then the tables and plots in benchmarks/results/README.md.
+# What the machine can do, every benchmark, then the tables and plots in benchmarks/results and the READMEs.
 bench: build
-	for script in benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+	for script in benchmarks/ceilings.py benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
 	$(PY) benchmarks/report.py
 
 clean:

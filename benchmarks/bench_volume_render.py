@@ -1,4 +1,4 @@
-"""Volume rendering of 32 features along rays of 24 samples, against public code's chain of small ops and its torch.compile."""
+"""Volume rendering of 32 features along rays of 24 samples, against public code's chain of small ops, also compiled."""
 
 from __future__ import annotations
 

@@ -1,98 +1,187 @@
-"""Tables and plots from the rows in results/*.jsonl; of equal measurements the newest counts."""
+"""Tables and plots from the rows in results/*.jsonl alone.
+
+    python benchmarks/report.py
+
+Writes every table and plot to results/, and the summaries into README.md and benchmarks/README.md, each between the
+lines `<!-- report: NAME -->` and `<!-- end -->`. What has no row is "not measured".
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
+import plots
+import roofline
+from rows import OURS, Row, by_op, find, groups, measured, place, provenance, read, sizes, time_ms
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-RESULTS = Path(__file__).resolve().parent / "results"
-NOT_SIZES = {"op", "contender", "direction", "error", "peak_mb", "cpu_ms", "cpu_ms_min", "wall_ms", "rounds", "torch",
-             "cpu_level", "threads", "machine", "commit", "skipped", "iterations_per_second"}  # fmt: skip
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    newest: dict[str, dict[str, Any]] = {}
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        key = json.dumps([row.get(k) for k in ("op", "contender", "direction", "machine", "threads")] + [sizes(row)])
-        newest[key] = row
-    return list(newest.values())
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+PREDICTIONS = Path(__file__).with_name("predictions.json")
+DIRECTIONS = ("forward", "forward+backward")
+DEVICES = ("cpu", "cuda")
+ABSENT = "not measured"
+APART = ("ceiling", "generator_scaling", "train_step")  # rows with tables of their own kind
 
 
-def sizes(row: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in row.items() if key not in NOT_SIZES)
+def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [titles, ["---"] * len(titles), *lines])
 
 
-def groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    result: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        machine = f"{row['machine']}, {row['threads']} thread(s)"
-        result.setdefault((sizes(row), row["direction"], machine), []).append(row)
-    return result
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| case | direction | contender | time, ms | ours is x times as fast | error | peak MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for (case, direction, _), group in groups(rows).items():
-        mine = next((row["cpu_ms"] for row in group if row["contender"] == "ours" and "cpu_ms" in row), None)
+def op_table(rows: Sequence[Row]) -> str:
+    """All rows of one op."""
+    lines = []
+    for (case, direction, where), group in groups(rows).items():
+        mine = find(group, contender=OURS)
         for row in group:
-            if "skipped" in row:
-                cells = [f"not run: {row['skipped']}", "", "", ""]
-            else:
-                ratio = f"{row['cpu_ms'] / mine:.2f}" if mine else ""
-                rate = f" ({row['iterations_per_second']} it/s)" if "iterations_per_second" in row else ""
-                cells = [f"{row['cpu_ms']:.2f}{rate}", ratio, f"{row['error']:.1e}", f"{row['peak_mb']:.0f}"]
-            lines.append(f"| {case} | {direction} | {row['contender']} | {' | '.join(cells)} |")
-    machines = sorted({f"{r['machine']}, torch {r['torch']}, {r['cpu_level']}, {r['threads']} thread(s)" for r in rows})
-    commits = ", ".join(sorted({row["commit"] for row in rows}))
-    return "\n".join([*lines, "", f"Measured on {'; '.join(machines)}; commits {commits}."])
+            cells = [case, direction, where, row["contender"]]
+            if not measured(row):
+                lines.append([*cells, f"not run: {row['skipped']}", "", "", "", "", "", ""])
+                continue
+            rate = f" ({row['iterations_per_second']} it/s)" if "iterations_per_second" in row else ""
+            lines.append([
+                *cells,
+                f"{time_ms(row):.2f}{rate}",
+                f"{time_ms(row) / time_ms(mine):.2f}" if mine else "",
+                f"{row['error']:.1e}",
+                f"{row['gradient_error']:.1e}" if "gradient_error" in row else "",
+                f"{row['peak_mb']:.0f}",
+                f"{row['held_mb']:.0f}" if "held_mb" in row else "",
+                {True: "yes", False: "no"}.get(row.get("repeatable"), ""),
+            ])  # fmt: skip
+    titles = ["case", "direction", "machine", "contender", "time, ms", "ours is x times as fast", "error",
+              "gradient error", "peak MB", "held MB", "same bits again"]  # fmt: skip
+    return f"{markdown(titles, lines)}\n\n{provenance(rows)}"
 
 
-def plot(op: str, rows: list[dict[str, Any]], out: Path) -> None:
-    """One panel a case: bars of the contenders, as a multiple of ours."""
-    chosen = {key: [r for r in g if "cpu_ms" in r] for key, g in groups(rows).items()}
-    chosen = {key: g for key, g in chosen.items() if any(r["contender"] == "ours" for r in g)}
-    if not chosen:
-        return
-    figure, axes = plt.subplots(len(chosen), 1, figsize=(8, 1 + 1.5 * len(chosen)), squeeze=False)
-    for axis, ((case, direction, _), group) in zip(axes[:, 0], chosen.items(), strict=True):
-        mine = next(row["cpu_ms"] for row in group if row["contender"] == "ours")
-        names = [row["contender"] for row in group]
-        values = [row["cpu_ms"] / mine for row in group]
-        bars = axis.barh(names, values, color=["tab:orange" if name == "ours" else "tab:blue" for name in names])
-        axis.bar_label(bars, fmt="%.2f", fontsize=7)
-        axis.set_title(f"{case}, {direction}", fontsize=8)
-        axis.tick_params(labelsize=7)
-        axis.invert_yaxis()
-    figure.supxlabel(f"{op}: time as a multiple of ours", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(out, dpi=90)
-    plt.close(figure)
+def advantage(group: Sequence[Row], compiled: bool) -> str:
+    """How many times as long as ours the best of the others takes, and which one that is."""
+    mine = find(group, contender=OURS)
+    others = [r for r in group if measured(r) and r["contender"] != OURS]
+    others = [r for r in others if r["contender"].startswith("compile(") == compiled]
+    if mine is None or not others:
+        return "-"
+    best = min(others, key=time_ms)
+    name = best["contender"].removeprefix("compile(").rstrip(")")
+    return f"{time_ms(best) / time_ms(mine):.1f}" + (f" ({name})" if len(others) > 1 else "")
+
+
+def speed(rows: Sequence[Row]) -> str:
+    """Per device: how many times as long the best eager and the best compiled form take as ours."""
+    sections = []
+    for device in DEVICES:
+        lines, used = [], []
+        for op, all_rows in by_op(r for r in rows if r["op"] not in APART).items():
+            here = [row for row in all_rows if row["device"] == device]
+            for case in dict.fromkeys(sizes(row) for row in here):
+                both = [[r for r in here if (sizes(r), r["direction"]) == (case, d)] for d in DIRECTIONS]
+                cells = [advantage(group, compiled) for compiled in (False, True) for group in both]
+                if set(cells) != {"-"}:
+                    lines.append([f"`{op}` {case}", *cells])
+                    used += here
+            if not here:
+                lines.append([f"`{op}`", *[ABSENT] * 4])
+        titles = ["eager, forward", "eager, forward + backward", "torch.compile, forward", "torch.compile, both"]
+        note = provenance(used) if used else f"GPU: {ABSENT}; the CUDA kernels have run on the emulator alone."
+        sections.append(f"{markdown([device.upper(), *titles], lines)}\n\n{note}")
+    return "\n\n".join(sections)
+
+
+def floors(rows: Sequence[Row]) -> str:
+    """Our kernels against the least time that their machine allows."""
+    ceilings = [row for row in rows if row["op"] == "ceiling"]
+    lines = []
+    for row in rows:
+        least = roofline.floor(row, ceilings) if measured(row) and row["contender"] == OURS else None
+        if least:
+            share = f"{100 * least.ms / time_ms(row):.0f} %"
+            cells = [f"`{row['op']}` {sizes(row)}", row["direction"], place(row)]
+            lines.append([*cells, f"{least.ms:.2f}", least.bound, f"{time_ms(row):.2f}", share])
+    limits = [[c["ceiling"], place(c), f"{c['value']:g} {c['unit']}"] for c in ceilings]
+    if not any(row["device"] == "cuda" for row in ceilings):
+        limits.append(["copy, matrix products, exponentials", "GPU", ABSENT])
+    titles = ["kernel", "direction", "machine", "floor, ms", "bound by", "measured, ms", "floor / measured"]
+    return f"{markdown(['ceiling', 'machine', 'measured'], limits)}\n\n{markdown(titles, lines)}"
+
+
+def predictions(rows: Sequence[Row]) -> str:
+    """What was predicted for an H100 beside what a GPU showed."""
+    lines = []
+    for wanted in json.loads(PREDICTIONS.read_text()):
+        us = wanted.pop("us")
+        on_gpu = find(rows, **wanted, contender=OURS, device="cuda")
+        seen = f"{1e3 * time_ms(on_gpu):.0f} ({place(on_gpu)})" if on_gpu else ABSENT
+        case = ", ".join(f"{k} {v}" for k, v in wanted.items() if k not in ("op", "direction"))
+        lines.append([f"`{wanted['op']}` {case}", wanted["direction"], str(us), seen])
+    return markdown(["kernel", "direction", "predicted, us", "measured, us"], lines)
+
+
+def training(rows: Sequence[Row]) -> str:
+    """Where the time of a training step goes."""
+    lines = [
+        [sizes(r), r["contender"], place(r), f"{time_ms(r):.0f}", f"{r['peak_mb']:.0f}"]
+        for r in rows
+        if r["op"] == "train_step" and measured(r)
+    ]
+    return markdown(["part", "contender", "machine", "time, ms", "peak MB"], lines) if lines else ABSENT
+
+
+SUMMARIES: dict[str, Callable[[Sequence[Row]], str]] = {
+    "speed": speed,
+    "floors": floors,
+    "predictions": predictions,
+    "training": training,
+}
+
+
+def write_results(rows: Sequence[Row], folder: Path) -> None:
+    """folder/README.md and the plots beside it."""
+    sections = []
+    for op, all_rows in by_op(rows).items():
+        if op in APART:
+            continue
+        section = f"## {op}\n\n{op_table(all_rows)}\n"
+        for device in DEVICES:
+            name = f"{op}.png" if device == "cpu" else f"{op}_{device}.png"
+            if plots.bars(op, [row for row in all_rows if row["device"] == device], folder / name):
+                section += f"\n![{op}]({name})\n"
+        sections.append(section)
+    for device in DEVICES:
+        here = [row for row in rows if row["device"] == device]
+        scaling, roofs = f"scaling_{device}.png", f"roofline_{device}.png"
+        if plots.scaling([r for r in here if r["op"] == "generator_scaling"], folder / scaling):
+            sections.append(f"## Scaling of the generator\n\n![scaling]({scaling})\n")
+        if roofline.plot(here, [r for r in here if r["op"] == "ceiling"], folder / roofs):
+            sections.append(f"## Roofline\n\n![roofline]({roofs})\n")
+    sections.append(f"## Training step\n\n{training(rows)}\n")
+    text = "# Measured\n\nWritten by `benchmarks/report.py`.\n\n" + "\n".join(sections)
+    (folder / "README.md").write_text(text)
+
+
+def write_summaries(rows: Sequence[Row], page: Path) -> None:
+    """Replaces what stands between the report's marks of a page."""
+    text = page.read_text()
+    for name, summary in SUMMARIES.items():
+        pattern = re.compile(rf"(<!-- report: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        parts = pattern.split(text)  # before, opening mark, closing mark, after; or the whole text alone
+        text = f"{parts[0]}{parts[1]}{summary(rows)}\n{''.join(parts[2:])}" if len(parts) > 1 else text
+    page.write_text(text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="folder of the jsonl files; tables go beside them"
-    )
-    folder = parser.parse_args().results
-    sections = []
-    for path in sorted(folder.glob("*.jsonl")):
-        rows = read(path)
-        plot(path.stem, rows, folder / f"{path.stem}.png")
-        sections.append(f"## {path.stem}\n\n{table(rows)}\n\n![{path.stem}]({path.stem}.png)\n")
-    (folder / "README.md").write_text("# Measured\n\nWritten by `benchmarks/report.py`.\n\n" + "\n".join(sections))
-    print(folder / "README.md")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the rows; tables go beside them")
+    parser.add_argument("--pages", type=Path, nargs="*", default=PAGES, help="pages with marks for the summaries")
+    args = parser.parse_args()
+    rows = read(args.results)
+    write_results(rows, args.results)
+    for page in args.pages:
+        write_summaries(rows, page)
+    print(args.results / "README.md", *args.pages)
 
 
 if __name__ == "__main__":

@@ -88,11 +88,14 @@ def work(row: Row) -> list[Work]:
 
 
 def rates(row: Row, ceilings: Sequence[Row]) -> dict[str, float]:
-    """Measured rates of the row's machine in units a second: compute, copy and (GPU) special functions."""
+    """Measured rates of the row's machine in units a second: products, copying, and sines or exponentials."""
     same = [c for c in ceilings if place(c) == place(row)]
     found = {c["ceiling"]: c["value"] * 1e9 for c in same}
     names = {"compute": f"matmul {row.get('dtype', 'float32')}", "copy": "copy", "special": "exp"}
-    return {key: found[name] for key, name in names.items() if name in found}
+    result = {key: found[name] for key, name in names.items() if name in found}
+    if row["device"] == "cpu" and "matmul float32" in found:  # sines of every dtype are computed in float32
+        result["special"] = found["matmul float32"] / SINE_FLOPS
+    return result
 
 
 def floor(row: Row, ceilings: Sequence[Row]) -> Floor | None:
@@ -102,10 +105,12 @@ def floor(row: Row, ceilings: Sequence[Row]) -> Floor | None:
         return None
     total, bounds = 0.0, set()
     for one in passes:
-        flops = one.flops + (SINE_FLOPS * one.special if row["device"] == "cpu" else 0)
-        seconds = {"arithmetic": flops / rate["compute"], "memory": one.moved / rate["copy"]}
-        if "special" in rate:
-            seconds["special functions"] = one.special / rate["special"]
+        seconds = {"arithmetic": one.flops / rate["compute"], "memory": one.moved / rate["copy"]}
+        special = one.special / rate["special"] if "special" in rate else 0.0
+        if row["device"] == "cpu":  # the same units do both
+            seconds["arithmetic"] += special
+        else:
+            seconds["special functions"] = special
         bound = max(seconds, key=lambda name: seconds[name])
         total += seconds[bound]
         bounds.add(bound)

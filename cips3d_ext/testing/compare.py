@@ -34,7 +34,7 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
         raise AssertionError(f"shape {list(actual.shape)} where {list(expected.shape)} is expected")
     if actual.numel() == 0:
         return 0.0
-    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
+    actual, expected = actual.detach().double(), expected.detach().to(actual.device).double()
     if not torch.equal(actual.isfinite(), expected.isfinite()):
         raise AssertionError("not finite in other places than expected")
     finite = expected.isfinite()

@@ -44,3 +44,4 @@ def test_what_ptxas_says_is_read(tmp_path):
         f"{first.instance} on sm_80 spills 20 bytes",
         f"{first.instance} on sm_80 takes 57 registers, more than 56",
     ]
+    assert not kernel_resources.problems([first._replace(architecture="100")])
