@@ -11,11 +11,13 @@ from ._native import native as _native
 from ._status import OpStatus, Status, status
 from .layers import FiLMSine, ModFC, VolumeRenderer
 from .ops import (
+    RenderRaysOutput,
     SirenFieldOutput,
     VolumeRenderOutput,
     film_sine,
     merge_samples,
     modfc,
+    render_rays,
     sample_pdf,
     siren_field,
     volume_render,
@@ -27,6 +29,7 @@ __all__ = [
     "FiLMSine",
     "ModFC",
     "OpStatus",
+    "RenderRaysOutput",
     "SirenFieldOutput",
     "Status",
     "VolumeRenderOutput",
@@ -35,6 +38,7 @@ __all__ = [
     "film_sine",
     "merge_samples",
     "modfc",
+    "render_rays",
     "sample_pdf",
     "siren_field",
     "status",

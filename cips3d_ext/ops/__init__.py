@@ -3,16 +3,19 @@
 from .film_sine import film_sine
 from .merge_samples import merge_samples
 from .modfc import modfc
+from .render_rays import RenderRaysOutput, render_rays
 from .sample_pdf import sample_pdf
 from .siren_field import SirenFieldOutput, siren_field
 from .volume_render import VolumeRenderOutput, volume_render
 
 __all__ = [
+    "RenderRaysOutput",
     "SirenFieldOutput",
     "VolumeRenderOutput",
     "film_sine",
     "merge_samples",
     "modfc",
+    "render_rays",
     "sample_pdf",
     "siren_field",
     "volume_render",

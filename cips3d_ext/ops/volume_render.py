@@ -164,11 +164,8 @@ def volume_render(
     density, features, depths, noise, beta_tensor, ray_norm = _widest(density, *others)
     _check(density, features, depths, noise, beta_tensor, ray_norm, activation, rule)
     check_choice("volume_render", "depth", depth, DEPTHS)
-    if int(white_back) < 0:
-        raise ValueError(f"volume_render: white_back must be a bool or a number of channels >= 0, got {white_back}")
     tensors = (density, features, depths, noise, beta_tensor, ray_norm)
-    channels = 0 if features is None else features.shape[3]
-    white_channels = channels if white_back is True else min(int(white_back), channels)
+    white_channels = white_channel_count("volume_render", white_back, 0 if features is None else features.shape[3])
     steps = (rule, last_delta, far, unit_delta, norm_last, last_alpha, trans_eps, last_back)
     options = (activation, shift, beta_value, *steps, white_channels, depth, feature_scale, feature_shift)
     feature, ray_depth, weights, transmittance, accumulation = call("volume_render", impl, tensors, options)
@@ -176,6 +173,13 @@ def volume_render(
         ray_depth = torch.clamp(ray_depth, depths.min(), depths.max())
     shown = None if features is None else feature.to(feature_dtype)
     return VolumeRenderOutput(shown, ray_depth, weights, transmittance, accumulation)
+
+
+def white_channel_count(op: str, white_back: bool | int, channels: int) -> int:
+    """How many of the first channels have white behind them: all for True."""
+    if int(white_back) < 0:
+        raise ValueError(f"{op}: white_back must be a bool or a number of channels >= 0, got {white_back}")
+    return channels if white_back is True else min(int(white_back), channels)
 
 
 def _widest(*tensors: Any) -> tuple[Any, ...]:

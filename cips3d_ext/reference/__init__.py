@@ -11,12 +11,15 @@ The functions have the names of their modules, as in `cips3d_ext.ops`: `referenc
 from .film_sine import film_sine, film_sine_backward
 from .merge_samples import merge_samples, merge_samples_gather, merge_samples_scatter
 from .modfc import modfc, modfc_backward
+from .render_rays import RenderRaysOptions, RenderRaysParts, render_rays, render_rays_backward
 from .sample_pdf import sample_pdf
 from .siren_field import COORDINATES, siren_field, siren_field_backward, siren_field_shapes
 from .volume_render import volume_render, volume_render_backward
 
 __all__ = [
     "COORDINATES",
+    "RenderRaysOptions",
+    "RenderRaysParts",
     "film_sine",
     "film_sine_backward",
     "merge_samples",
@@ -24,6 +27,8 @@ __all__ = [
     "merge_samples_scatter",
     "modfc",
     "modfc_backward",
+    "render_rays",
+    "render_rays_backward",
     "sample_pdf",
     "siren_field",
     "siren_field_backward",

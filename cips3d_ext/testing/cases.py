@@ -45,8 +45,8 @@ class Case:
             pairs = [(tensors[a], tensors[b]) for a, b in names if a in tensors]
             return cips3d_ext.merge_samples(tensors["z_a"], tensors["z_b"], *pairs, impl=impl)
         call = dict(tensors)
-        if self.op == "siren_field":
-            call = _siren_field_arguments(call)
+        if self.op in ("siren_field", "render_rays"):
+            call = _with_field_arguments(call)
         if self.op == "volume_render":
             call.setdefault("features", None)  # type: ignore[arg-type]
         outputs = getattr(cips3d_ext, self.op)(**call, **self.options, impl=impl)
@@ -173,16 +173,44 @@ def _siren(
     return make, tuple(make(torch.Generator()))
 
 
-def _siren_field_arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The arguments of `siren_field` from tensors named as by `_siren`."""
+def _render(rays: tuple[int, int], samples: tuple[int, int], field: Any, *, noise: bool = False) -> Any:
+    """B, R rays of S, F samples (F 0: not hierarchical) through the field of `_siren`."""
+    (B, R), (S, F) = rays, samples
+    make_field, names = field
+
+    def make(generator: torch.Generator) -> dict[str, Tensor]:
+        def normal(*sizes: int) -> Tensor:
+            return torch.randn(*sizes, generator=generator, dtype=torch.float64)
+
+        def uniform(*sizes: int) -> Tensor:
+            return torch.rand(*sizes, generator=generator, dtype=torch.float64)
+
+        forward = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
+        tensors = {"origins": 0.1 * normal(B, R, 3) - forward, "directions": forward + 0.2 * normal(B, R, 3)}
+        tensors |= {"jitter": uniform(B, R, S)}
+        if F:
+            tensors["u"] = uniform(B, R, F)
+        if noise:
+            tensors["noise"] = 0.3 * normal(B, R, S + F)
+        if noise and F:
+            tensors["noise_coarse"] = 0.3 * normal(B, R, S)
+        made = make_field(generator)
+        return tensors | {n: made[n] for n in names if n not in ("points", "directions")}
+
+    differentiable = tuple(n for n in names if n not in ("points", "directions"))
+    return make, ("origins", "directions", *differentiable)
+
+
+def _with_field_arguments(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The arguments of `siren_field` and `render_rays` from tensors named as by `_siren`."""
     maps = {
         n.removeprefix("weight_"): (t, tensors[n.replace("weight", "bias")])
         for n, t in tensors.items()
         if "weight_" in n
     }
     films = {film: [t for n, t in tensors.items() if n.startswith(film)] or None for film in ("gamma", "beta")}
-    heads: dict[str, Any] = {name: maps.pop(name) for name in ("density", "colour", "feature") if name in maps}
-    rest: dict[str, Any] = {n: tensors[n] for n in ("points", "directions") if n in tensors}
+    heads: dict[str, Any] = {name: maps.pop(name, None) for name in ("density", "colour", "feature")}
+    rest = {n: t for n, t in tensors.items() if n.split("_")[0] not in ("weight", "bias", "gamma", "beta")}
     return {"layers": [*maps.values()], **heads, **films, **rest}
 
 
@@ -227,6 +255,15 @@ CASES = (
     _case("siren_field", "density_alone", _siren((2, 3, 3), (5,), beta=False)),
     _case("siren_field", "no_film", _siren((2, 131, 3), (8, 6), 7, 4, gamma=False, beta=False, rays=1)),
     _case("siren_field", "one_point", _siren((1, 3), (6,), 4, 1, gamma=False)),
+    _case("render_rays", "cips3d", _render((2, 5), (6, 6), _siren((2, 0, 3), (35, 37), 19, 6), noise=True), near=0.5,
+          far=3.0, point_scale=1.5, gamma_offset=1.0),
+    _case("render_rays", "pigan", _render((2, 3), (4, 7), _siren((2, 0, 3), (16, 16, 16), 16, 3, rays=3)), near=0.5,
+          far=2.5, view_directions=True, gamma_scale=2.0, gamma_offset=1.0, beta_scale=0.25, activation="softplus",
+          last_back=True, white_back=True),
+    _case("render_rays", "coarse", _render((1, 21), (5, 0), _siren((1, 0, 3), (9,), 0, 17, beta=False), noise=True),
+          near=0.2, far=4.0, activation="softplus", white_back=2),
+    _case("render_rays", "many_samples", _render((1, 2), (70, 50), _siren((1, 0, 3), (6, 7), 5, 2, gamma=False)),
+          near=0.2, far=4.0, last_back=True),
     _case("merge_samples", "plain", _merge((2, 3), 4, 5, 7)),
     _case("merge_samples", "depths_and_densities", _merge((3,), 6, 1, None)),
 )  # fmt: skip

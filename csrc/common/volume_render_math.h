@@ -51,6 +51,18 @@ struct VolumeRenderOptions {
   double feature_shift;
 };
 
+// What a call gets that names no option: an infinite last interval, plain sums.
+inline VolumeRenderOptions volume_render_defaults() {
+  VolumeRenderOptions options{};
+  options.activation = DensityActivation::kRelu;
+  options.beta = 1;
+  options.last_delta = 1e10;
+  options.norm_last = true;
+  options.trans_eps = 1e-10;
+  options.feature_scale = 1;
+  return options;
+}
+
 // [batch * rays] rays of `samples` samples with `channels` features each (0 when there are no features).
 struct VolumeRenderSizes {
   int64_t rays;

@@ -15,7 +15,7 @@
 // with functions of the checked VolumeRenderCall.
 #pragma once
 #include "common/check.h"
-#include "common/volume_render_math.h"
+#include "common/density_activation.h"
 
 namespace cips3d {
 
@@ -41,14 +41,6 @@ struct VolumeRenderCall {
 struct VolumeRenderOutputGradients {
   std::optional<Tensor> feature, depth, weights, transmittance, accumulation;
 };
-
-inline DensityActivation parse_activation(const std::string& name) {
-  if (name == "none") return DensityActivation::kNone;
-  if (name == "relu") return DensityActivation::kRelu;
-  if (name == "softplus") return DensityActivation::kSoftplus;
-  STD_TORCH_CHECK(name == "sdf", "volume_render: activation must be none, relu, softplus or sdf, got ", name);
-  return DensityActivation::kSdf;
-}
 
 inline bool parse_choice(const char* argument, const std::string& value, const char* no, const char* yes) {
   STD_TORCH_CHECK(value == no || value == yes, "volume_render: ", argument, " must be ", no, " or ", yes, ", got ",
@@ -102,7 +94,7 @@ inline VolumeRenderCall make_volume_render_call(Tensor density, std::optional<Te
                   "volume_render: white_channels must be 0 (none), -1 (all) or at most the ", channels,
                   " channels of features, got ", white_channels);
   VolumeRenderOptions options{};
-  options.activation = parse_activation(activation);
+  options.activation = parse_activation("volume_render", activation);
   options.shift = shift;
   options.beta = beta_value;
   options.midpoint = parse_choice("rule", rule, "left", "midpoint");

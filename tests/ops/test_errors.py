@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cips3d_ext
-from cips3d_ext import film_sine, merge_samples, modfc, sample_pdf, siren_field, volume_render
+from cips3d_ext import film_sine, merge_samples, modfc, render_rays, sample_pdf, siren_field, volume_render
 
 T = torch.ones
 
@@ -90,6 +90,50 @@ ERRORS += [
     (lambda: field(colour=None, feature=None, directions=T(2, 3, 3)), ValueError, "directions enter the colour layer"),
     (lambda: field(density=(T(1, 5).double(), T(1))), TypeError, "density.weight is torch.float64 but points is"),
     (lambda: field(gamma=[T(2, 4), T(2, 5), 1.0]), TypeError, r"gamma\[2\] must be a torch.Tensor, got float"),
+]
+
+
+def rays(**changes):
+    """render_rays of 2 x 4 rays of 5 + 6 samples through a field of one layer; `changes` replace arguments."""
+    given = {
+        "origins": T(2, 4, 3),
+        "directions": T(2, 4, 3),
+        "layers": [(T(4, 3), T(4))],
+        "density": (T(1, 4), T(1)),
+        "colour": None,
+        "feature": (T(2, 4), T(2)),
+        "near": 0.5,
+        "far": 1.5,
+        "jitter": T(2, 4, 5),
+        "u": T(2, 4, 6),
+    }
+    return render_rays(**(given | changes))
+
+
+ERRORS += [
+    (lambda: rays(origins=T(2, 4)), ValueError, r"render_rays: origins must be \[B,R,3\] = \[any, any, 3\]"),
+    (
+        lambda: rays(directions=T(2, 5, 3)),
+        ValueError,
+        r"render_rays: directions must be .*\[2, 4, 3\], got \[2, 5, 3\]",
+    ),
+    (lambda: rays(jitter=T(4, 5)), ValueError, r"render_rays: jitter must be \[B,R,S\] = \[2, 4, any\], got \[4, 5\]"),
+    (lambda: rays(jitter=T(2, 4, 2)), ValueError, "jitter must have at least 3 samples a ray, got S = 2"),
+    (lambda: rays(jitter=T(2, 4, 1), u=None), ValueError, "jitter must have at least 2 samples a ray, got S = 1"),
+    (lambda: rays(u=T(2, 1, 6)), ValueError, r"render_rays: u must be \[B,R,F\] = \[2, 4, any\], got \[2, 1, 6\]"),
+    (lambda: rays(noise=T(2, 4, 5)), ValueError, r"noise must be \[B,R,M\] = \[2, 4, 11\], got \[2, 4, 5\]"),
+    (lambda: rays(u=None, noise_coarse=T(2, 4, 5)), ValueError, "noise_coarse is for the weights that u samples"),
+    (lambda: rays(noise_coarse=T(2, 4, 6)), ValueError, r"noise_coarse must be \[B,R,S\] = \[2, 4, 5\]"),
+    (lambda: rays(activation="exp"), ValueError, "render_rays: activation must be one of .* got 'exp'"),
+    (lambda: rays(white_back=-1), ValueError, "render_rays: white_back must be a bool or a number of channels"),
+    (lambda: rays(view_directions=True), ValueError, "render_rays: directions enter the colour layer; give colour="),
+    (
+        lambda: rays(density=(T(1, 3), T(1))),
+        ValueError,
+        r"render_rays: density.weight must be .*\[1, 4\], got \[1, 3\]",
+    ),
+    (lambda: rays(jitter=T(2, 4, 5).double()), TypeError, "render_rays: jitter is torch.float64 but origins is"),
+    (lambda: rays(u=0.5), TypeError, "render_rays: u must be a torch.Tensor, got float"),
 ]
 
 
