@@ -62,9 +62,9 @@ class Prepared:
         return self.contender.run()
 
     def step(self) -> list[Tensor]:
-        """The output and, with the backward pass, the gradients."""
-        if self.direction == "forward":
-            with torch.no_grad():
+        """The output and, with the backward pass, the gradients; direction "step" does both itself."""
+        if self.direction != "forward+backward":
+            with torch.set_grad_enabled(self.direction == "step"):
                 return [self.contender.run()]
         output = self.contender.run()
         return [output, *torch.autograd.grad(output, self.contender.inputs, self.cotangent)]
@@ -95,7 +95,7 @@ class Prepared:
         del first, again
         device = self.cotangent.device.type
         self.row["peak_mb"] = round(memory_mb(self.step, device)[0], 1)
-        if self.direction != "forward":
+        if self.direction == "forward+backward":
             self.row["held_mb"] = round(memory_mb(self.forward, device)[1], 1)
 
     def finish(self) -> None:
@@ -166,18 +166,21 @@ def measure(
 
 def record(
     args: argparse.Namespace, op: str, case: Row, contenders: Iterable[Contender], expected: Tensor | Contender
-) -> None:
-    """Measures one case and appends its rows to args.out; with --resume, only if they are not there yet."""
+) -> list[Row]:
+    """Measures one case and appends its rows to args.out; with --resume nothing (and []) if they are there already."""
     if args.resume and args.out.exists():
         there = [json.loads(line) for line in args.out.read_text().splitlines()]
         if any({"op": op, **case}.items() <= row.items() for row in there):
-            return
-    save(measure(op, case, contenders, expected, args.rounds), args.out)
+            return []
+    rows = measure(op, case, contenders, expected, args.rounds)
+    save(rows, args.out)
+    return rows
 
 
 def line_of(row: Row, case: Row) -> str:
     sizes = " ".join(f"{key}={value}" for key, value in case.items())
-    text = f"{row['cpu_ms']:10.3f} ms  error {row['error']:.1e}  peak {row['peak_mb']:8.1f} MB"
+    error = f"  error {row['error']:.1e}" if "error" in row else ""
+    text = f"{row['cpu_ms']:10.3f} ms{error}  peak {row['peak_mb']:8.1f} MB"
     return f"{row['op']:<14} {sizes:<44} {row['direction']:<17} {row['contender']:<24} {text}"
 
 

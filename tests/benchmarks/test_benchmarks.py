@@ -12,14 +12,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))  # a
 import roofline
 
 ROOT = Path(__file__).resolve().parents[2]
-OPS = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py"))
+SCRIPTS = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py"))
+OPS = [name for name in SCRIPTS if name != "train_step"]  # whose rows have contenders with equal results
 
 
 SMALL = ("--quick", "--no-compile", "--device", "cpu", "--rounds", "1")
 
 
 def run(*words: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'python'}"}
     result = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert result.returncode == 0, result.stderr
 
@@ -27,7 +28,7 @@ def run(*words: str) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    for name in [*(f"bench_{op}" for op in OPS), "ceilings"]:
+    for name in [*(f"bench_{op}" for op in SCRIPTS), "ceilings"]:
         run(f"benchmarks/{name}.py", *SMALL, "--out", str(folder / f"{name.removeprefix('bench_')}.jsonl"))
     return folder
 
@@ -45,6 +46,21 @@ def test_rows(results, op):
         assert row["error"] < (0.2 if rounded else 1e-4), row
         assert rounded or row.get("gradient_error", 0) < 1e-4, row
         assert (row["direction"] == "forward") != ("held_mb" in row)
+
+
+def test_the_generators_agree_and_their_scaling_is_there(results):
+    rows = [json.loads(line) for line in (results / "generator.jsonl").read_text().splitlines()]
+    main = {row["contender"]: row for row in rows if row["op"] == "generator" and "gradient_error" in row}
+    assert set(main) == {"official", "reference", "ours"}
+    assert {row["varies"] for row in rows if row["op"] == "generator_scaling"} == {"resolution", "samples", "batch"}
+
+
+def test_parts_of_a_training_step(results):
+    rows = [json.loads(line) for line in (results / "train_step.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and {row["contender"] for row in rows} == {"ours", "reference"}
+    parts = {row["part"] for row in rows}
+    assert {"data", "discriminator, R1", "generator", "whole step"} < parts
+    assert all(row["cpu_ms"] > 0 for row in rows)
 
 
 def test_ceilings(results):
@@ -79,7 +95,9 @@ def test_report(results, tmp_path):
     text = (results / "README.md").read_text()
     for op in OPS:
         assert f"## {op}" in text and (results / f"{op}.png").stat().st_size > 0
-    assert (results / "roofline_cpu.png").stat().st_size > 0
+    for name in ("roofline_cpu.png", "scaling_cpu.png"):
+        assert (results / name).stat().st_size > 0
+    assert "| preset tiny, batch 4, part whole step | ours |" in text
     lines = page.read_text().splitlines()
     assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
     assert "not measured" in page.read_text(), "no GPU row is there"

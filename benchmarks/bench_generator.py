@@ -1,0 +1,125 @@
+"""The whole generator, forward and backward to every parameter: ours, the references, the official chain of operations.
+
+`generator` rows compare them at the size of the released first training stage; they must agree, or this stops.
+`generator_scaling` rows follow time and memory over resolution, samples a ray and images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+
+import torch
+from harness import Contender, Row, compiled, parser, record, start
+from official_form import official_pixels
+from torch import Tensor
+
+from cips3d.config import build, load_preset
+from cips3d.models import Generator, GeneratorConfig
+from cips3d.render import Camera, Draws, camera_rays
+
+RESOLUTION, SAMPLES, BATCH = 32, 12, 4
+SWEEPS = {"resolution": (32, 64, 128, 256), "samples": (6, 12, 24, 48), "batch": (1, 2, 4, 8)}
+QUICK_SWEEPS = {"resolution": (4, 8), "samples": (4,), "batch": (2,)}
+OFFICIAL_RESOLUTION_LIMIT = 128  # beyond it the official chain keeps more than 10 GB an image
+SCALING_ROUNDS = 3  # a step of the largest takes minutes of CPU time
+BOTH = ("forward+backward",)
+# Of images and gradients in float32. sample_pdf amplifies rounding, and leaky ReLUs near 0 change sign: eager gradients
+# of the released sizes are off by 1 % of the largest entry as well.
+AGREEMENT, GRADIENT_AGREEMENT = 2e-4, 5e-2
+DENSITY_BIAS = 10.0  # fog: away from density 0, where the last sample's alpha jumps between 0 and 1 with the rounding
+
+
+class Scene:
+    """A generator with fixed weights, codes, cameras and draws, and its contenders."""
+
+    def __init__(self, args: argparse.Namespace, case: Row) -> None:
+        self.resolution, self.samples = case["resolution"], case["samples"]
+        preset = "tiny" if args.quick else "released"
+        config = build(GeneratorConfig, load_preset("generator", preset), f"preset {preset}")
+        torch.manual_seed(0)
+        models = {impl: Generator(config, impl=impl).to(args.device) for impl in ("fused", "reference")}
+        with torch.no_grad():
+            models["reference"].field.density.bias.add_(DENSITY_BIAS)
+        models["fused"].load_state_dict(models["reference"].state_dict())
+        self.ours, self.reference = models["fused"], models["reference"]
+        batch, shape = case["batch"], (case["batch"], self.resolution**2, self.samples)
+        self.codes = [torch.randn(batch, size) for size in (config.z_shape_dim, config.z_appearance_dim)]
+        self.camera = Camera.sample(batch, generator=torch.Generator().manual_seed(0))
+        self.jitter, self.u = torch.rand(shape), torch.rand(shape)
+
+    def values(self, model: Generator) -> tuple[list[Tensor], Camera, Draws]:
+        """Codes, camera and draws on the device and in the dtype of a model."""
+        to = model.aux_rgb.weight
+        codes = [code.to(to) for code in self.codes]
+        return codes, self.camera.to(to.device, to.dtype), Draws(jitter=self.jitter.to(to), u=self.u.to(to))
+
+    def rendered(self, model: Generator) -> Callable[[], Tensor]:
+        codes, camera, draws = self.values(model)
+
+        def run() -> Tensor:
+            out = model.render(*codes, camera, self.resolution, self.samples, draws=draws)
+            return torch.stack([out.image, out.aux_image]).flatten(-2).mT  # as official_pixels
+
+        return run
+
+    def official(self, model: Generator) -> Callable[[], Tensor]:
+        codes, camera, draws = self.values(model)
+        rays = camera_rays(camera, self.resolution)
+        return lambda: official_pixels(model, *codes, rays, draws)
+
+    def contenders(self, directions: tuple[str, ...]) -> list[Contender]:
+        runs = {
+            "official": (self.official(self.reference), self.reference),
+            "reference": (self.rendered(self.reference), self.reference),
+            "ours": (self.rendered(self.ours), self.ours),
+        }
+        return [Contender(name, run, list(model.parameters()), directions) for name, (run, model) in runs.items()]
+
+    def in_float64(self) -> Contender:
+        wide = copy.deepcopy(self.reference).double()
+        return Contender("float64", self.official(wide), list(wide.parameters()))
+
+
+def compare(args: argparse.Namespace) -> None:
+    case: Row = {"resolution": RESOLUTION, "samples": SAMPLES, "batch": BATCH, "dtype": "float32"}
+    if args.quick:
+        case |= {"resolution": 4, "samples": 4, "batch": 2}
+    scene = Scene(args, case)
+    made = scene.contenders(("forward", *BOTH))
+    if not args.no_compile:
+        made.append(compiled(made[0]))
+    for row in record(args, "generator", case, made, scene.in_float64()):
+        if row.get("error", 0.0) > AGREEMENT or row.get("gradient_error", 0.0) > GRADIENT_AGREEMENT:
+            raise SystemExit(f"{row['contender']} is not the official image: {row}")
+
+
+def sweep(args: argparse.Namespace) -> None:
+    args.rounds = min(args.rounds, SCALING_ROUNDS)
+    for varies, values in (QUICK_SWEEPS if args.quick else SWEEPS).items():
+        for value in values:
+            case: Row = {
+                "varies": varies,
+                "resolution": 4 if args.quick else RESOLUTION,
+                "samples": SAMPLES,
+                "batch": 1,
+            }
+            case[varies] = value
+            scene = Scene(args, case)
+            official, _, ours = scene.contenders(BOTH)
+            with torch.no_grad():
+                expected = ours.run()
+            small = case["resolution"] <= OFFICIAL_RESOLUTION_LIMIT
+            record(args, "generator_scaling", case, [official, ours] if small else [ours], expected)
+
+
+def main() -> None:
+    args = parser("generator").parse_args()
+    start(args)
+    compare(args)
+    sweep(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Where the time of a training step goes: data, rendering, discriminator, R1 penalty, generator, with our kernels and
+with the references, in the first stage of the released model (4 images, a GPU's share there)."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+
+import torch
+from harness import Contender, Prepared, Row, environment, line_of, parser, save, start
+from memory import memory_mb
+from torch import Tensor
+
+from cips3d.config.training import load_training
+from cips3d.data import TrainingBatches, open_dataset
+from cips3d.training.steps import Judge, discriminator_step, generator_step
+from cips3d.training.trainer import Trainer
+
+IMPLS = {"reference": "reference", "ours": "fused"}
+IMAGES = 64  # of synthetic heads: enough to draw batches from
+BATCH = 4
+
+
+def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
+    """The parts of a step by name; "discriminator, R1" less "discriminator" is the penalty."""
+    config, judge = trainer.config, Judge()
+    with torch.no_grad():
+        fake = judge.images(trainer.render(grad_rays=None))
+    real = judge.reals(next(trainer.images).to(trainer.device))
+
+    def discriminate(r1_weight: float) -> object:
+        clip = config.optimizer.clip_norm
+        network, optimizer = trainer.discriminator, trainer.d_optimizer
+        return discriminator_step(network, optimizer, real, fake, judge, r1_weight=r1_weight, clip_norm=clip)
+
+    def generate() -> object:
+        images = judge.images(trainer.render(config.render.grad_rays))
+        clip = config.optimizer.clip_norm
+        return generator_step(
+            trainer.generator, trainer.discriminator, trainer.g_optimizer, images, judge, clip_norm=clip
+        )
+
+    @torch.no_grad()
+    def render() -> object:
+        return trainer.render(grad_rays=None)
+
+    return {
+        "data": lambda: next(trainer.images).to(trainer.device),
+        "render without gradient": render,
+        "discriminator": lambda: discriminate(0.0),
+        "discriminator, R1": lambda: discriminate(config.loss.r1_weight),
+        "generator": generate,
+        "whole step": trainer.iterate,
+    }
+
+
+def prepare(args: argparse.Namespace, cache: str) -> list[Prepared]:
+    preset = "tiny" if args.quick else "released_ffhq_32"
+    config = load_training(preset, [f"optimizer.batch_size={BATCH}"])
+    result = []
+    for name, impl in IMPLS.items():
+        dataset = open_dataset("synthetic-heads", config.schedule.resolutions[-1], size=IMAGES, cache_dir=cache)
+        trainer = Trainer(config, TrainingBatches(dataset, BATCH, seed=0), torch.device(args.device), impl)
+        for part, run in parts(trainer).items():
+            case: Row = {"preset": preset, "batch": BATCH, "part": part}
+            row = {"op": "train_step", **case, "contender": name, "direction": "step", **environment(args.device)}
+
+            def step(run: Callable[[], object] = run) -> Tensor:
+                run()
+                return torch.empty(0)
+
+            one = Prepared(Contender(name, step, [], ("step",)), "step", torch.empty(0, device=args.device), row)
+            row["peak_mb"] = round(memory_mb(one.step, args.device)[0], 1)
+            result.append(one)
+    return result
+
+
+def main() -> None:
+    args = parser("train_step").parse_args()
+    start(args)
+    with tempfile.TemporaryDirectory() as cache:
+        prepared = prepare(args, cache)
+        for _ in range(args.rounds):
+            for one in prepared:
+                one.time_once()
+    for one in prepared:
+        one.finish()
+        print(line_of(one.row, {"part": one.row["part"]}), flush=True)
+    save([one.row for one in prepared], args.out)
+
+
+if __name__ == "__main__":
+    main()
