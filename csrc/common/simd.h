@@ -215,10 +215,14 @@ template <class S>
 CIPS3D_INLINE Compute<S> load_scalar(const S* p) {
   return load_first(p, 1)[0];
 }
+CIPS3D_INLINE float load_scalar(const float* p) { return *p; }
+CIPS3D_INLINE double load_scalar(const double* p) { return *p; }
 template <class S>
 CIPS3D_INLINE void store_scalar(S* p, Compute<S> x) {
   store_first(p, 1, broadcast(x));
 }
+CIPS3D_INLINE void store_scalar(float* p, float x) { *p = x; }
+CIPS3D_INLINE void store_scalar(double* p, double x) { *p = x; }
 
 // Uninitialised working memory of one thread, aligned to a cache line.
 template <class T>

@@ -11,13 +11,11 @@ import torch
 
 import cips3d_ext
 from cips3d_ext.ops import _registry
-from cips3d_ext.testing import CASES as ALL_CASES
-from cips3d_ext.testing import Case, assert_close
+from cips3d_ext.testing import CASES, Case, assert_close
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
-CASES = [case for case in ALL_CASES if _registry.NATIVE_DEVICES[case.op]]  # siren_field has no kernel yet
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.id}")
 every_device = pytest.mark.parametrize("device", DEVICES)
 differentiable_cases = pytest.mark.parametrize(
@@ -36,7 +34,7 @@ def gradients(case: Case, tensors: dict, impl: str) -> tuple[list, list]:
 
 
 @every_device
-@pytest.mark.parametrize("op", sorted({case.op for case in CASES}))
+@pytest.mark.parametrize("op", sorted(_registry.REGISTRY))
 def test_every_op_has_a_native_kernel(op, device):
     entry = cips3d_ext.status().ops[op][device]
     assert entry.implementation == "native", entry.reasons

@@ -1,0 +1,173 @@
+"""siren_field's CPU kernels at each SIMD level: awkward widths, every dtype, absent inputs, threads, tiles, images."""
+
+import pytest
+import torch
+
+from cips3d_ext import reference
+
+from ._compare import TOLERANCE, assert_close
+
+SCALES = {"point_scale": 1.5, "gamma_scale": 0.5, "gamma_offset": 2.0, "beta_scale": 0.25}
+GRADIENTS = ("points", "parameters", "gamma", "beta", "directions")
+# widths, colour_width, features, (B, N), R (0: no directions)
+FIELDS = {
+    "cips3d": ((128, 128), 64, 32, (2, 200), 0),
+    "pigan": ((64,) * 8, 64, 3, (2, 96), 8),
+    "odd": ((35, 37), 19, 7, (3, 101), 1),
+    "odd_directions": ((19, 31), 33, 5, (2, 105), 7),
+    "trunk_features": ((16, 33), 0, 65, (1, 97), 0),
+    "density_alone": ((5,), 0, 0, (2, 33), 0),
+    "colour_alone": ((17,), 6, 0, (1, 50), 5),
+    "many_images": ((9, 10), 8, 3, (50, 1), 1),
+    "no_images": ((4,), 4, 2, (0, 6), 2),
+    "no_points": ((4,), 4, 2, (2, 0), 0),
+    "no_directions": ((4,), 4, 2, (2, 0), -1),
+    "one_point": ((1,), 1, 1, (1, 1), 1),
+}
+
+
+def make(field: str, dtype: torch.dtype, absent: tuple[str, ...] = ()):
+    """Tensors by name and the options of one call."""
+    widths, colour_width, features, (B, N), rays = FIELDS[field]
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    view = rays != 0
+    shapes = reference.siren_field_shapes(list(widths), colour_width, features, view)
+    parameters = [t for O, I in shapes for t in (normal(O * I) / I**0.5, 0.3 * normal(O))]
+    films = sum(widths) + colour_width
+    tensors = {
+        "points": normal(B, N, 3) / 2,
+        "parameters": torch.cat(parameters),
+        "gamma": normal(B, films),
+        "beta": normal(B, films),
+        "directions": normal(B, max(rays, 0), 3) if view else None,
+    }
+    tensors = {n: None if t is None or n in absent else t.to(dtype) for n, t in tensors.items()}
+    return tensors, {"widths": list(widths), "colour_width": colour_width, "features": features, **SCALES}
+
+
+def run(tensors, options):
+    return torch.ops.cips3d_ext.siren_field(*tensors.values(), *options.values())
+
+
+def gradients(cotangents, tensors, options, mask=31):
+    return torch.ops.cips3d_ext.siren_field_backward(*cotangents, *tensors.values(), *options.values(), mask)
+
+
+def cotangents_of(outputs):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in outputs]
+
+
+def check(tensors, options, dtype):
+    wide = {n: None if t is None else t.double().requires_grad_() for n, t in tensors.items()}
+    wanted = reference.siren_field(*wide.values(), **options)
+    found = run(tensors, options)
+    for name, output, expected in zip(("features", "density"), found, wanted, strict=True):
+        assert_close(output, expected.detach(), dtype, name)
+    cotangents = cotangents_of(found)
+    present = {n: t for n, t in wide.items() if t is not None}
+    expected = torch.autograd.grad(
+        wanted, list(present.values()), [c.double() for c in cotangents], materialize_grads=True
+    )
+    expected = dict(zip(present, expected, strict=True))
+    for name, grad in zip(GRADIENTS, gradients(cotangents, tensors, options), strict=True):
+        if name in expected:
+            assert_close(grad, expected[name], dtype, f"gradient of {name}")
+        else:
+            assert grad.shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("field", FIELDS)
+def test_fields(cpu_level, field, dtype):
+    check(*make(field, dtype), dtype)
+
+
+@pytest.mark.parametrize("absent", [("gamma",), ("beta",), ("gamma", "beta")], ids="+".join)
+def test_absent_inputs(cpu_level, absent):
+    check(*make("odd", torch.float32, absent), torch.float32)
+
+
+@pytest.mark.parametrize("field", ["odd", "odd_directions", "trunk_features"])
+def test_gradients_one_by_one(cpu_level, field):
+    """Each alone is what it is among all; those of absent outputs count as zero."""
+    tensors, options = make(field, torch.float64)
+    cotangents = cotangents_of(run(tensors, options))
+    complete = gradients(cotangents, tensors, options)
+    for index, whole in enumerate(complete):
+        alone = gradients(cotangents, tensors, options, 1 << index)
+        assert [grad.shape == (0,) for grad in alone] == [
+            i != index or t is None for i, t in enumerate(tensors.values())
+        ]
+        assert torch.equal(alone[index], whole)
+    halves = [gradients([c if i == k else None for k, c in enumerate(cotangents)], tensors, options) for i in range(2)]
+    for name, first, second, whole in zip(GRADIENTS, *halves, complete, strict=True):
+        assert_close(first + second, whole, torch.float64, name)
+
+
+@pytest.mark.parametrize("field", ["odd", "odd_directions", "many_images"])
+def test_deterministic_for_each_number_of_threads(cpu_level, one_and_two_threads, field):
+    """Two threads add their parts of weights, gamma and beta; what belongs to a point is the same bits."""
+    tensors, options = make(field, torch.float32)
+    results = []
+    for threads in one_and_two_threads:
+        torch.set_num_threads(threads)
+        outputs = run(tensors, options)
+        runs = [gradients(cotangents_of(outputs), tensors, options) for _ in range(2)]
+        assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+        results.append([*outputs, *runs[0]])
+    for name, one, two in zip(("features", "density", *GRADIENTS), *results, strict=True):
+        if name in ("parameters", "gamma", "beta"):
+            assert_close(two, one.double(), torch.float32, name)
+        else:
+            assert torch.equal(one, two)
+
+
+def test_each_image_has_its_own_film(cpu_level):
+    """A batch is its images one by one, wherever tiles and threads divide it."""
+    tensors, options = make("odd_directions", torch.float32)
+    outputs = run(tensors, options)
+    for image in range(2):
+        one = {n: t if n == "parameters" else t[image : image + 1] for n, t in tensors.items()}
+        for alone, among in zip(run(one, options), outputs, strict=True):
+            assert torch.equal(alone[0], among[image])
+
+
+def test_an_unusual_point_stays_alone(cpu_level):
+    tensors, options = make("odd_directions", torch.float32)
+    plain = run(tensors, options)
+    tensors["points"][0, 7] = torch.inf
+    tensors["points"][1, 9] = 1e12
+    for before, after in zip(plain, run(tensors, options), strict=True):
+        assert after[0, 7].isnan().all() and after[1, 9].isfinite().all()
+        others = torch.ones(before.shape[:2], dtype=torch.bool)
+        others[0, 7] = others[1, 9] = False
+        assert torch.equal(before[others], after[others])
+
+
+def test_shape_errors_name_the_argument():
+    tensors, options = make("odd", torch.float32)
+    wrong = [
+        ({"parameters": tensors["parameters"][1:]}, r"siren_field: parameters must be \[P\].*got \[\d+\]"),
+        ({"gamma": tensors["gamma"][:, 1:]}, r"siren_field: gamma must be \[B,F\].*got \[3,90\]"),
+        ({"directions": None}, r"siren_field: parameters must be"),
+        ({"points": torch.ones(3, 101, 2)}, r"siren_field: points must be \[B,N,3\], got \[3,101,2\]"),
+    ]
+    for change, message in wrong:
+        with pytest.raises(RuntimeError, match=message):
+            run(tensors | change, options)
+    for change, message in [
+        ({"widths": []}, "widths must have 1 to 8 entries, got 0"),
+        ({"widths": [4] * 9}, "widths must have 1 to 8 entries, got 9"),
+        ({"widths": [0]}, "widths must be positive"),
+        ({"features": -1}, "must be 0 or more"),
+    ]:
+        with pytest.raises(RuntimeError, match=message):
+            run(tensors, options | change)
+    several, options = make("odd_directions", torch.float32)
+    with pytest.raises(RuntimeError, match=r"must be a multiple of R, got 105 points and directions \[2,4,3\]"):
+        run(several | {"directions": torch.ones(2, 4, 3)}, options)
