@@ -9,7 +9,7 @@ The ops live in `ops/` (one file each), their definitions in plain PyTorch in `r
 
 from ._native import native as _native
 from ._status import OpStatus, Status, status
-from .layers import FiLMSine, ModFC, VolumeRenderer
+from .layers import Films, FiLMSine, ModFC, SirenField, VolumeRenderer
 from .ops import (
     RenderRaysOutput,
     SirenFieldOutput,
@@ -27,9 +27,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FiLMSine",
+    "Films",
     "ModFC",
     "OpStatus",
     "RenderRaysOutput",
+    "SirenField",
     "SirenFieldOutput",
     "Status",
     "VolumeRenderOutput",

@@ -5,6 +5,7 @@
 
 from .film_sine import FiLMSine
 from .modfc import ModFC
+from .siren_field import Films, SirenField
 from .volume_renderer import VolumeRenderer
 
-__all__ = ["FiLMSine", "ModFC", "VolumeRenderer"]
+__all__ = ["FiLMSine", "Films", "ModFC", "SirenField", "VolumeRenderer"]

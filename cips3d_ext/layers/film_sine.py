@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from ..ops import film_sine
 from ..ops._checks import check_choice
 from ..ops._registry import IMPLS
+from ..ops.film_sine import film_sine
 from ._styles import fold, rows_per_style
 
 _SINE_INIT_DIVISOR = 25.0  # SIREN's initialisation for sines of frequency about 25 (pi-GAN, CIPS-3D)

@@ -4,10 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from ..ops import modfc
 from ..ops._checks import check_choice
 from ..ops._registry import IMPLS
-from ..ops.modfc import ACTIVATIONS
+from ..ops.modfc import ACTIVATIONS, modfc
 from ._styles import fold, rows_per_style
 
 # The negative slope of the leaky ReLUs around the layer, whose gain the initialisation compensates (CIPS-3D).

@@ -11,6 +11,7 @@ import torch
 
 from cips3d.models.official import export_official, load_official, official_gradients
 from cips3d.render import Camera, Draws
+from cips3d.render.rays import camera_rays
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "official-cips3d"
 CASES = ["hier_noise", "nohier_straight", "part_grad", "lookat_lastback", "psi07", "yaw_pitch_white"]
@@ -144,25 +145,22 @@ def test_stages_equal_official(fixture, model):
     def record(name, rows):
         return lambda _module, _inputs, output: seen.update({name: output[:, :rows]})
 
-    def record_film(name, layer):
-        apply_film = layer.apply_film
-
-        def recorded(*args):
-            seen[name] = apply_film(*args)[:, :points]
-            return apply_film(*args)
-
-        layer.apply_film = recorded
-
-    points, pixels = 4 * SAMPLES, 16
+    points, pixels, case = 4 * SAMPLES, 16, "nohier_straight"
+    rays = camera_rays(fixture.camera(case), RESOLUTION)
+    even = torch.linspace(model.config.near, model.config.far, SAMPLES, dtype=fixture.dtype)
+    depths = even + (fixture.get(f"{case}/jitter") - 0.5) * (even[1] - even[0])
+    x = rays.origins.unsqueeze(2) + depths.unsqueeze(-1) * rays.directions.unsqueeze(2)
+    x, w_shape = model.field.point_scale * x.flatten(1, 2), fixture.get(f"{case}/w_nerf")
     for index, layer in enumerate(model.field.layers):
-        record_film(f"film{index}", layer)
-    record_film("film_rgb", model.field.colour)
+        x = layer(x, w_shape)
+        seen[f"film{index}"] = x[:, :points]
+    seen["film_rgb"] = model.field.colour(x, w_shape)[:, :points]
     for index, block in enumerate(model.inr.blocks):
         block.register_forward_hook(record(f"block_{4 * 2**index}", pixels))
-    fixture.render(model, "nohier_straight")
+    fixture.render(model, case)
     assert len(seen) == 12
     for name, output in seen.items():
-        close(output, fixture.get(f"nohier_straight/part/{name}"), tolerance)
+        close(output, fixture.get(f"{case}/part/{name}"), tolerance)
 
 
 def test_frozen_nerf_has_no_gradients(fixture, model):

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from cips3d.models.generator_config import GeneratorConfig
 from cips3d.models.mapping import MappingNetwork
 from cips3d.render.draws import Draws, complete_draws
-from cips3d.render.field import Film, FilmSirenField
+from cips3d.render.field import make_field
 from cips3d.render.image import Pixels, RenderOutput, all_pixels, partly_differentiable_pixels, to_images
 from cips3d.render.inr import Inr
 from cips3d.render.rays import Camera, Rays, camera_rays
 from cips3d.render.volume import VolumeSettings, render_rays
+from cips3d_ext import Films
 
 AUX_INIT_DIVISOR = 25.0  # auxiliary pictures start almost grey
 MEAN_STYLE_BATCH = 1000  # codes mapped at a time by update_mean_styles
@@ -24,7 +25,7 @@ MEAN_STYLE_BATCH = 1000  # codes mapped at a time by update_mean_styles
 class Styles(NamedTuple):
     """Everything of an image that depends on its codes alone: computed once, used by all passes and chunks."""
 
-    films: list[Film]
+    films: Films
     inr: list[tuple[Tensor, Tensor]]
 
 
@@ -47,13 +48,13 @@ class Generator(nn.Module):
         self.appearance_mapping = MappingNetwork(
             config.z_appearance_dim, config.appearance_style_dim, config.appearance_mapping_layers, layer_norm=True
         )
-        self.field = FilmSirenField(
+        self.field = make_field(
             config.shape_style_dim,
             config.field_width,
             config.field_layers,
             config.colour_width,
             config.feature_dim,
-            2 / config.box_side,
+            config.box_side,
             impl,
         )
         self.inr = Inr(

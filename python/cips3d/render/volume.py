@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from cips3d.render.draws import Draws
-from cips3d.render.field import Film, FilmSirenField
 from cips3d.render.points import importance_depths, points_along, stratified_depths
 from cips3d.render.rays import Rays
-from cips3d_ext import VolumeRenderOutput, merge_samples, volume_render
+from cips3d_ext import Films, SirenField, VolumeRenderOutput, merge_samples, volume_render
 
 MIN_SAMPLES = 2  # a spacing needs two samples
 MIN_SAMPLES_HIERARCHICAL = 3  # importance sampling uses the inner samples
@@ -49,9 +48,7 @@ class RayFeatures(NamedTuple):
     weights: Tensor
 
 
-def render_rays(
-    field: FilmSirenField, films: list[Film], rays: Rays, draws: Draws, settings: VolumeSettings
-) -> RayFeatures:
+def render_rays(field: SirenField, films: Films, rays: Rays, draws: Draws, settings: VolumeSettings) -> RayFeatures:
     """Volume-rendered features of rays [B,R,3] whose draws are complete; M = samples, or twice that if hierarchical.
 
     Gradients flow through both passes, not through the positions of the fine samples (official `hierarchical_sample`).
