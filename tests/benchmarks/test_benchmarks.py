@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))  # as for the scripts there
 import roofline
 
 ROOT = Path(__file__).resolve().parents[2]
