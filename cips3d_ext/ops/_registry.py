@@ -23,7 +23,6 @@ from .._native import REBUILD, native
 NAMESPACE = "cips3d_ext"
 IMPLS = ("auto", "fused", "reference")
 DEVICES = ("cpu", "cuda")
-KEEP = "keep"
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 _library = torch.library.Library(NAMESPACE, "DEF")
@@ -37,8 +36,9 @@ class OpSpec:
     grad_of: for each gradient the backward op returns, the indices of the tensor arguments it belongs to.
     residuals: how many of the forward op's outputs, the last ones, are what its backward op needs besides the inputs.
         They are fresh tensors, saved for backward, constants for every derivative, and no result of `call`.
-    A forward schema may end in `bool keep`: whether a backward may follow. `call` fills it in; it is no option, and
-        without it residuals may be empty, which the backward op must accept.
+    keep: given if the forward schema ends in `str keep`, which says what to keep for a backward and is no option:
+        `call` fills in keep(tensors, options) if a backward may follow, else "". Then residuals may be empty, which the
+        backward op must accept.
     reference(*tensors, **options) returns all outputs, residuals included.
     reference_backward(*grad_outputs, *residuals, *tensors, **options, grad_mask=...) returns None where no gradient is
         wanted. With residuals, the gradient of an output that nobody used is None.
@@ -52,10 +52,10 @@ class OpSpec:
     reference_backward: Callable[..., Sequence[Tensor | None]] | None = None
     grad_of: tuple[tuple[int, ...], ...] = ()
     residuals: int = 0
+    keep: Callable[[Sequence[Tensor | None], Sequence[Any]], str] | None = None
     helpers: tuple[str, ...] = ()  # further dispatcher ops that this op consists of
     # From the schemas, read here since torch.compile cannot parse one:
     options: tuple[str, ...] = field(init=False)  # names of the option arguments
-    takes_keep: bool = field(init=False)
     tensors: int = field(init=False)  # how many tensor arguments
     arguments: int = field(init=False)  # how many tensor and option arguments
     backward_tensors: int = field(init=False)  # how many tensor arguments of the backward op
@@ -63,12 +63,10 @@ class OpSpec:
 
     def __post_init__(self) -> None:
         tensors, options = argument_names(self.schema)
-        takes_keep = options[-1:] == [KEEP]
-        options = options[:-1] if takes_keep else options
+        options = options[:-1] if self.keep else options
         backward_tensors = len(argument_names(self.backward_schema)[0]) if self.backward_schema else 0
         derived = {
             "options": tuple(options),
-            "takes_keep": takes_keep,
             "tensors": len(tensors),
             "arguments": len(tensors) + len(options),
             "backward_tensors": backward_tensors,
@@ -265,6 +263,7 @@ def call(name: str, impl: str, tensors: tuple[Tensor | None, ...], options: tupl
     spec = REGISTRY[name]
     if not use_native(name, impl, first):
         return spec.without_residuals(spec.run_reference(tensors, options))
-    if spec.takes_keep:
-        options = (*options, torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
+    if spec.keep:
+        may_follow = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+        options = (*options, spec.keep(tensors, options) if may_follow else "")
     return spec.without_residuals(dispatcher_op(name)(*tensors, *options))

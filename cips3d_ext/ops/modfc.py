@@ -4,13 +4,16 @@
     d[b,o] = rsqrt(sum_i W'_b[o,i]^2 + eps)  with demodulation, 1 without
 
 x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to y [B,N,O]. Gradients: all five, first and second
-order. Under autocast it runs in the active dtype; float16 and bfloat16 compute in float32.
+order. Under autocast it runs in the active dtype; float16 and bfloat16 compute in float32
+(on CPUs with AVX512_BF16 the operands of bfloat16 products are rounded).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import reference
@@ -18,13 +21,15 @@ from ._checks import autocast_to_active, check_choice, check_one_dtype, check_sh
 from ._registry import OpSpec, call, register
 
 ACTIVATIONS = ("linear", "lrelu", "relu", "sin")
+# From so many points a sample on, its own weight gradient [O,I] costs less memory traffic than keeping [N,O].
+_POINTS_FOR_SAMPLE_GRADIENTS = 256
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor style, Tensor? bias, Tensor? noise, float scale, float style_offset, "
     "bool demodulate, float eps, str activation, float alpha, float gain, float? clamp"
 )
-SCHEMA = f"modfc({_ARGUMENTS}) -> Tensor"
+SCHEMA = f"modfc({_ARGUMENTS}, str keep) -> (Tensor y, Tensor kept, Tensor demodulation)"
 SCHEMA_BACKWARD = (
-    f"modfc_backward(Tensor grad_y, {_ARGUMENTS}, int grad_mask) -> "
+    f"modfc_backward(Tensor grad_y, Tensor kept, Tensor demodulation, {_ARGUMENTS}, int grad_mask) -> "
     "(Tensor grad_x, Tensor grad_weight, Tensor grad_style, Tensor grad_bias, Tensor grad_noise)"
 )
 
@@ -40,12 +45,43 @@ def _check(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, activa
         raise ValueError(f"modfc: clamp must be None or >= 0, got {clamp}")
 
 
-def _fake(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, noise: Tensor | None, *options: Any) -> Tensor:
+def _keep(tensors: Sequence[Tensor | None], options: Sequence[Any]) -> str:
+    """What the CPU kernels keep for backward, beside d [B,O]: "linear" x W'^T [B,N,O] in float32 or float64; "branches"
+    [B,N,O], a byte that says on which piece of activation and clamp it is; or "demodulation", nothing more.
+
+    d's gradient is sum_N grad * linear, or comes from each sample's own weight gradient, [O,I] for a sample.
+    """
+    x = tensors[0]
+    demodulate, activation, clamp = options[2], options[4], options[7]
+    if x is None or x.device.type != "cpu":
+        return ""
+    if activation == "sin" or (demodulate and x.shape[1] < _POINTS_FOR_SAMPLE_GRADIENTS):
+        return "linear"
+    return "demodulation" if activation == "linear" and clamp is None else "branches"
+
+
+def _fake(
+    x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, noise: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    *options, keep = rest
     _check(x, weight, style, bias, options[4], options[7])
     shape = (x.shape[0], x.shape[1], weight.shape[0])
     if noise is not None:
         check_shape("modfc", "noise", noise, "[B,N,O]", *shape)
-    return x.new_empty(shape)
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    kept = {"linear": x.new_empty(shape, dtype=wide), "branches": x.new_empty(shape, dtype=torch.uint8)}
+    d = x.new_empty((shape[0], shape[2]), dtype=wide) if keep and options[2] else x.new_empty(0)
+    return x.new_empty(shape), kept.get(keep, x.new_empty(0)), d
+
+
+def _reference(x: Tensor, *tensors: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return reference.modfc(x, *tensors, **options), x.new_empty(0), x.new_empty(0)
+
+
+def _reference_backward(
+    grad_y: Tensor, kept: Tensor, demodulation: Tensor, *tensors: Any, **options: Any
+) -> tuple[Tensor | None, ...]:
+    return reference.modfc_backward(grad_y, *tensors, **options)
 
 
 register(
@@ -53,10 +89,12 @@ register(
         name="modfc",
         schema=SCHEMA,
         backward_schema=SCHEMA_BACKWARD,
-        reference=reference.modfc,
-        reference_backward=reference.modfc_backward,
+        reference=_reference,
+        reference_backward=_reference_backward,
         fake=_fake,
         grad_of=((0,), (1,), (2,), (3,), (4,)),
+        residuals=2,
+        keep=_keep,
     )
 )
 

@@ -13,6 +13,7 @@ import cips3d_ext
 
 # Kept away from kinks (relu at 0, ties of depths), so that finite differences and roundings see one branch.
 KINK_MARGIN = 0.1
+MODFC_KINK_MARGIN = 0.02  # several times what bfloat16 operands move sums of products of about 1
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ def _away_from_zero(values: Tensor) -> Tensor:
     return values + KINK_MARGIN * torch.sign(values)
 
 
-def _modfc(B: int, N: int, I: int, O: int, *, bias: bool = False, noise: tuple[int, ...] | None = None) -> Any:
+def _modfc(
+    id: str, B: int, N: int, I: int, O: int, *, bias: bool = False, noise: tuple[int, ...] | None = None, **options: Any
+) -> Case:
     def make(generator: torch.Generator) -> dict[str, Tensor]:
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -68,10 +71,27 @@ def _modfc(B: int, N: int, I: int, O: int, *, bias: bool = False, noise: tuple[i
             tensors["bias"] = normal(O)
         if noise is not None:
             tensors["noise"] = 0.3 * normal(*noise)
+        while (near := _modfc_near_kinks(tensors, options)).any():
+            tensors["x"][near] = normal(int(near.sum()), I)
         return tensors
 
     names = ("x", "weight", "style") + ("bias",) * bias + ("noise",) * (noise is not None)
-    return make, names
+    return Case("modfc", id, make, names, options)
+
+
+def _modfc_near_kinks(tensors: dict[str, Any], options: dict[str, Any]) -> Tensor:
+    """Rows [B,N] with an output so close to a kink of activation or clamp that rounded operands may cross it."""
+
+    def run(**changes: Any) -> Tensor:
+        return cips3d_ext.modfc(**(tensors | options | changes), impl="reference")
+
+    unlimited = run(clamp=None)
+    distances = torch.full_like(unlimited, torch.inf)
+    if options.get("activation") in ("relu", "lrelu"):
+        distances = run(clamp=None, activation="linear", gain=1.0).abs()
+    if options.get("clamp") is not None:
+        distances = torch.minimum(distances, (unlimited.abs() - options["clamp"]).abs())
+    return (distances < MODFC_KINK_MARGIN).any(-1)
 
 
 def _film(shape: tuple[int, ...], O: int, *, bias: bool = True, film: bool = True) -> Any:
@@ -219,13 +239,14 @@ def _case(op: str, id: str, made: Any, **options: Any) -> Case:
 
 
 CASES = (
-    _case("modfc", "plain", _modfc(2, 5, 7, 3)),
-    _case("modfc", "cips3d", _modfc(2, 9, 35, 37), style_offset=1.0, activation="lrelu"),
-    _case("modfc", "one_row", _modfc(5, 1, 33, 17, bias=True), activation="lrelu", gain=2**0.5),
-    _case("modfc", "to_rgb", _modfc(2, 6, 19, 3, bias=True), demodulate=False, scale=0.2, clamp=1.5),
-    _case("modfc", "noise", _modfc(2, 6, 8, 5, bias=True, noise=(2, 6, 1)), activation="relu", gain=1.3, clamp=2.0),
-    _case("modfc", "shared_noise", _modfc(3, 4, 5, 6, noise=(4, 6)), activation="sin", scale=0.7, eps=1e-3),
-    _case("modfc", "many_rows", _modfc(2, 131, 20, 24, bias=True), style_offset=1.0, activation="lrelu", alpha=0.1),
+    _modfc("plain", 2, 5, 7, 3),
+    _modfc("cips3d", 2, 9, 35, 37, style_offset=1.0, activation="lrelu"),
+    _modfc("one_row", 5, 1, 33, 17, bias=True, activation="lrelu", gain=2**0.5),
+    _modfc("to_rgb", 2, 6, 19, 3, bias=True, demodulate=False, scale=0.2, clamp=1.5),
+    _modfc("noise", 2, 6, 8, 5, bias=True, noise=(2, 6, 1), activation="relu", gain=1.3, clamp=2.0),
+    _modfc("shared_noise", 3, 4, 5, 6, noise=(4, 6), activation="sin", scale=0.7, eps=1e-3),
+    _modfc("many_rows", 2, 131, 20, 24, bias=True, style_offset=1.0, activation="lrelu", alpha=0.1),
+    _modfc("many_points", 2, 259, 17, 9, bias=True, style_offset=1.0, activation="lrelu", clamp=1.2),
     _case("film_sine", "plain", _film((2, 5, 4), 6, film=False, bias=False)),
     _case("film_sine", "siren", _film((2, 3, 4, 35), 37), gamma_scale=15.0, gamma_offset=30.0, beta_scale=0.25),
     _case("film_sine", "positions", _film((2, 11, 3), 16), gamma_scale=15.0, gamma_offset=30.0),

@@ -20,7 +20,7 @@ TOLERANCES = {
     torch.float64: Tolerance(1e-10, "sums of a few hundred terms and sin of arguments up to 1e3, 2^-53 each"),
     torch.float32: Tolerance(2e-5, "two orders of summation of a few hundred terms at 2^-24, times a frequency of 30"),
     torch.bfloat16: Tolerance(
-        1.6e-2, "computed in float32, rounded once: 2^-9, and twice that where inputs of a sum are rounded"
+        1.6e-2, "summed in float32; the result, and for modfc the operands of its products, rounded: 2^-9 each"
     ),
     torch.float16: Tolerance(
         2e-3, "computed in float32, rounded once: 2^-12, and more where inputs of a sum are rounded"

@@ -1,16 +1,54 @@
 // Matrix products of one tile of rows, from registers, for the CPU kernels of the layers. One operand is broadcast
-// element by element, the other is read in vectors from panels; results go to the caller's epilogue block by block,
+// unit by unit, the other is read in vectors of units from panels; results go to the caller's epilogue block by block,
 // still in L1.
 //
 // Computes  multiply:             C = A B, B packed in panels, C handed to an epilogue
 //           accumulate_transposed: C += A^T B
 // Axes      A [rows, depth], B [depth, columns]; working memory padded as in cpu_tiles.h
-// Numerics  one accumulator per element of C, summed in the order of depth, in T = float or double
+// Numerics  one accumulator per element of C, summed in the order of depth (by pairs for bfloat16), in T = float or
+//           double
 #pragma once
 #include "common/cpu_tiles.h"
 #include "common/simd.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
+
+// What products of a storage type multiply: bfloat16 where the level has a dot product for it, else the compute type.
+template <class S>
+struct OperandOf {
+  using type = Compute<S>;
+};
+// A step along depth multiplies one unit of each operand: one number, or two bfloat16 that are neighbours along depth.
+template <class E>
+struct UnitOf {
+  using type = E;
+};
+#if defined(__AVX512BF16__)
+template <>
+struct OperandOf<bfloat16> {
+  using type = bfloat16;
+};
+template <>
+struct UnitOf<bfloat16> {
+  using type = uint32_t;
+};
+#endif
+template <class S>
+using Operand = typename OperandOf<S>::type;
+template <class E>
+using Unit = typename UnitOf<E>::type;
+template <class E>
+using Units = Vec<Unit<E>>;
+template <class E>
+inline constexpr int kStep = sizeof(Unit<E>) / sizeof(E);
+template <class E>
+CIPS3D_INLINE int64_t steps_of(int64_t depth) {
+  return (depth + kStep<E> - 1) / kStep<E>;
+}
+template <class E>
+CIPS3D_INLINE const Unit<E>* as_units(const E* p) {
+  return reinterpret_cast<const Unit<E>*>(p);
+}
 
 // The register block is kBlockRows x 2 vectors: with 32 registers (AVX-512) 16 accumulators hide the latency of a
 // multiply-add; with 16 registers (AVX2, SSE2, NEON counts 32 but vectors are short) 12 or 8 fit beside the operands.
@@ -20,22 +58,31 @@ inline constexpr int kPanel = 2 * kLanes<T>;
 
 static_assert(kTileRows % kBlockRows == 0 && kBlockPadding % kBlockRows == 0 && kPadding % kPanel<float> == 0);
 
-// acc[i][v] += sum_k a[i * a_row + k * a_depth] * b[k * b_stride + v * lanes], b squared if kSquareB.
-template <int kVectors, bool kSquareB, class T>
-CIPS3D_INLINE void multiply_add(Vec<T> (&acc)[kBlockRows][kVectors], const T* a, int64_t a_row, int64_t a_depth,
-                                const T* b, int64_t b_stride, int64_t depth) {
-  for (int64_t k = 0; k < depth; ++k) {
-    Vec<T> b_k[kVectors];
+template <class V>
+CIPS3D_INLINE V multiply_units(V sum, V a, V b) {
+  return sum + a * b;
+}
+#if defined(__AVX512BF16__)
+CIPS3D_INLINE Vec<float> multiply_units(Vec<float> sum, Bits a, Bits b) {
+  return (Vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+CIPS3D_INLINE Bits load(const Unit<bfloat16>* p) { return (Bits)_mm512_loadu_si512(p); }
+CIPS3D_INLINE void store(Unit<bfloat16>* p, Bits v) { _mm512_storeu_si512(p, (__m512i)v); }
+#endif
+
+// acc[i][v] += sum_k a[i * a_row + k * a_depth] * b[k * b_stride + v * lanes] over units
+template <int kVectors, class E>
+CIPS3D_INLINE void multiply_add(Vec<Compute<E>> (&acc)[kBlockRows][kVectors], const Unit<E>* a, int64_t a_row,
+                                int64_t a_depth, const Unit<E>* b, int64_t b_stride, int64_t steps) {
+  for (int64_t k = 0; k < steps; ++k) {
+    Units<E> b_k[kVectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      b_k[v] = load(b + k * b_stride + v * kLanes<T>);
-      if constexpr (kSquareB) b_k[v] *= b_k[v];
-    }
+    for (int v = 0; v < kVectors; ++v) b_k[v] = load(b + k * b_stride + v * kLanes<Compute<E>>);
 #pragma GCC unroll 8
     for (int i = 0; i < kBlockRows; ++i) {
-      const Vec<T> a_ik = broadcast(a[i * a_row + k * a_depth]);
+      const Units<E> a_ik = a[i * a_row + k * a_depth] - Units<E>{};
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) acc[i][v] += a_ik * b_k[v];
+      for (int v = 0; v < kVectors; ++v) acc[i][v] = multiply_units(acc[i][v], a_ik, b_k[v]);
     }
   }
 }
@@ -55,89 +102,133 @@ CIPS3D_INLINE void store_block(const Vec<T> (&acc)[kBlockRows][kVectors], T* c, 
     for (int v = 0; v < kVectors; ++v) store(c + i * stride + v * kLanes<T>, acc[i][v]);
 }
 
-template <int kVectors, bool kSquareB, class T>
-CIPS3D_INLINE void multiply_block(const T* a, int64_t a_stride, const T* panel, int64_t depth, T* c) {
+template <int kVectors, class E>
+CIPS3D_INLINE void multiply_block(const E* a, int64_t a_stride, const Unit<E>* panel, int64_t steps, Compute<E>* c) {
+  using T = Compute<E>;
   Vec<T> acc[kBlockRows][kVectors] = {};
-  multiply_add<kVectors, kSquareB>(acc, a, a_stride, int64_t{1}, panel, kPanel<T>, depth);
+  multiply_add<kVectors, E>(acc, as_units(a), a_stride / kStep<E>, int64_t{1}, panel, kPanel<T>, steps);
   store_block<kVectors>(acc, c, kPanel<T>);
 }
 
-// C = A B for `rows` rows of A (readable up to a multiple of kBlockRows). The epilogue is called as
-// epilogue(first_row, block_rows, first_column, c) with c[row * kPanel + column] of up to kBlockRows x kPanel elements.
-template <bool kSquareB = false, class T, class Epilogue>
-CIPS3D_INLINE void multiply(int64_t rows, int64_t depth, int64_t columns, const T* a, int64_t a_stride, const T* panels,
+// C = A B for `rows` rows of A (readable up to a multiple of kBlockRows, and zero up to a whole step of depth). The
+// epilogue is called as epilogue(first_row, block_rows, first_column, c) with c[row * kPanel + column] of up to
+// kBlockRows x kPanel elements.
+template <class E, class Epilogue>
+CIPS3D_INLINE void multiply(int64_t rows, int64_t depth, int64_t columns, const E* a, int64_t a_stride, const E* panels,
                             const Epilogue& epilogue) {
+  using T = Compute<E>;
   alignas(64) T c[kBlockRows * kPanel<T>];
+  const int64_t steps = steps_of<E>(depth);
   for (int64_t j = 0; j < columns; j += kPanel<T>) {
-    const T* panel = panels + j * depth;
+    const Unit<E>* panel = as_units(panels) + j * steps;
     const bool narrow = columns - j <= kLanes<T>;
     for (int64_t i = 0; i < rows; i += kBlockRows) {
       if (narrow) {
-        multiply_block<1, kSquareB>(a + i * a_stride, a_stride, panel, depth, c);
+        multiply_block<1>(a + i * a_stride, a_stride, panel, steps, c);
       } else {
-        multiply_block<2, kSquareB>(a + i * a_stride, a_stride, panel, depth, c);
+        multiply_block<2>(a + i * a_stride, a_stride, panel, steps, c);
       }
       epilogue(i, min(kBlockRows, rows - i), j, static_cast<const T*>(c));
     }
   }
 }
 
-template <int kVectors, class T>
-CIPS3D_INLINE void accumulate_transposed_panel(int64_t rows, int64_t a_columns, const T* a, int64_t a_stride,
-                                               const T* b, int64_t b_stride, T* c, int64_t c_stride) {
+// Up to kLanes columns from `p` on, as units of kStep rows below each other; rows and columns that are not there are 0.
+template <class E, class S>
+CIPS3D_INLINE Units<E> units_of_columns(const S* p, int64_t stride, int64_t rows, int64_t columns) {
+  const auto first = load_first(p, columns);
+  if constexpr (kStep<E> == 1) {
+    return first;
+  } else {
+    const Bits second = rows > 1 ? (Bits)load_first(p + stride, columns) : Bits{};  // a bfloat16 in the upper half
+    return (Bits)first >> 16 | second;
+  }
+}
+
+// Up to kLanes units of one row.
+template <class E, class S>
+CIPS3D_INLINE Units<E> units_of_row(const S* p, int64_t count) {
+  if constexpr (kStep<E> == 1) {
+    return load_first(p, count);
+  } else {
+    constexpr int64_t most = kStep<E> * kLanes<Compute<E>>;
+    if (count >= most) return load(as_units(p));
+    E buffer[most] = {};
+    for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+    return load(as_units(buffer));
+  }
+}
+
+// The operand A of accumulate_transposed: `rows` rows as units, [steps, stride]. Single numbers are their own units.
+template <class E>
+CIPS3D_INLINE const Unit<E>* step_rows(const E* a, int64_t rows, int64_t stride, Unit<E>* to) {
+  if constexpr (kStep<E> == 1) return a;
+  for (int64_t r = 0; r < rows; r += kStep<E>)
+    for (int64_t i = 0; i < stride; i += kLanes<Compute<E>>)
+      store(to + r / kStep<E> * stride + i, units_of_columns<E>(a + r * stride + i, stride, rows - r, stride - i));
+  return to;
+}
+
+template <int kVectors, class E>
+CIPS3D_INLINE void accumulate_transposed_panel(int64_t steps, int64_t a_columns, const Unit<E>* a, int64_t a_stride,
+                                               const Unit<E>* b, Compute<E>* c, int64_t c_stride) {
+  using T = Compute<E>;
   for (int64_t i = 0; i < a_columns; i += kBlockRows) {
     Vec<T> acc[kBlockRows][kVectors];
     load_block<kVectors>(acc, c + i * c_stride, c_stride);
-    multiply_add<kVectors, false>(acc, a + i, int64_t{1}, a_stride, b, b_stride, rows);
+    multiply_add<kVectors, E>(acc, a + i, int64_t{1}, a_stride, b, kPanel<T>, steps);
     store_block<kVectors>(acc, c + i * c_stride, c_stride);
   }
 }
 
-// C [a_columns, b_columns] += A^T B over `rows` <= kTileRows rows. A's and B's rows are padded with zeros, C has
-// padded(a_columns, kBlockPadding) rows of stride row_stride(b_columns).
-template <class T>
-CIPS3D_INLINE void accumulate_transposed(int64_t rows, int64_t a_columns, int64_t b_columns, const T* a,
-                                         int64_t a_stride, const T* b, int64_t b_stride, T* c) {
-  alignas(64) T panel[kTileRows * kPanel<T>];  // B's columns, contiguous: they are read once for each block of C
+// C [a_columns, b_columns] += A^T B over `rows` <= kTileRows rows, A from step_rows. A's and B's rows are padded with
+// zeros, C has padded(a_columns, kBlockPadding) rows of stride row_stride(b_columns).
+template <class E>
+CIPS3D_INLINE void accumulate_transposed(int64_t rows, int64_t a_columns, int64_t b_columns, const Unit<E>* a,
+                                         int64_t a_stride, const E* b, int64_t b_stride, Compute<E>* c) {
+  using T = Compute<E>;
+  alignas(64) Unit<E> panel[kTileRows * kPanel<T>];  // B's columns, contiguous: read once for each block of C
   const int64_t c_stride = row_stride(b_columns);
   for (int64_t j = 0; j < b_columns; j += kPanel<T>) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int v = 0; v < 2; ++v)
-        store(panel + r * kPanel<T> + v * kLanes<T>, load(b + r * b_stride + j + v * kLanes<T>));
+    for (int64_t r = 0; r < rows; r += kStep<E>)
+      for (int v = 0; v < kPanel<T>; v += kLanes<T>)
+        store(panel + r / kStep<E> * kPanel<T> + v,
+              units_of_columns<E>(b + r * b_stride + j + v, b_stride, rows - r, b_stride));
     if (b_columns - j <= kLanes<T>) {
-      accumulate_transposed_panel<1>(rows, a_columns, a, a_stride, panel, kPanel<T>, c + j, c_stride);
+      accumulate_transposed_panel<1, E>(steps_of<E>(rows), a_columns, a, a_stride, panel, c + j, c_stride);
     } else {
-      accumulate_transposed_panel<2>(rows, a_columns, a, a_stride, panel, kPanel<T>, c + j, c_stride);
+      accumulate_transposed_panel<2, E>(steps_of<E>(rows), a_columns, a, a_stride, panel, c + j, c_stride);
     }
   }
 }
 
 // Packs W [rows, columns] for products with W^T: B(k, n) = W[n, k].
-template <class S>
-CIPS3D_INLINE void pack_transposed(const S* weight, int64_t rows, int64_t columns, Compute<S>* panels) {
-  using T = Compute<S>;
+template <class E, class S>
+CIPS3D_INLINE void pack_transposed(const S* weight, int64_t rows, int64_t columns, E* panels) {
+  using T = Compute<E>;
+  const int64_t steps = steps_of<E>(columns);
   for (int64_t n = 0; n < padded(rows, kPanel<T>); ++n) {
-    T* column = panels + n / kPanel<T> * kPanel<T> * columns + n % kPanel<T>;
-    for (int64_t k = 0; k < columns; k += kLanes<T>) {
-      const int64_t left = min(kLanes<T>, columns - k);
-      const Vec<T> v = n < rows ? load_first(weight + n * columns + k, left) : Vec<T>{};
-      for (int64_t lane = 0; lane < left; ++lane) column[(k + lane) * kPanel<T>] = v[lane];
+    Unit<E>* column = reinterpret_cast<Unit<E>*>(panels) + n / kPanel<T> * kPanel<T> * steps + n % kPanel<T>;
+    for (int64_t k = 0; k < steps; k += kLanes<T>) {
+      const int64_t at = k * kStep<E>;
+      const Units<E> v = n < rows ? units_of_row<E>(weight + n * columns + at, columns - at) : Units<E>{};
+      for (int64_t lane = 0; lane < min(kLanes<T>, steps - k); ++lane) column[(k + lane) * kPanel<T>] = v[lane];
     }
   }
 }
 
 // Packs W [rows, columns] for products with W: B(k, n) = W[k, n].
-template <class S>
-CIPS3D_INLINE void pack(const S* weight, int64_t rows, int64_t columns, Compute<S>* panels) {
-  using T = Compute<S>;
+template <class E, class S>
+CIPS3D_INLINE void pack(const S* weight, int64_t rows, int64_t columns, E* panels) {
+  using T = Compute<E>;
+  const int64_t steps = steps_of<E>(rows);
   for (int64_t n = 0; n < columns; n += kLanes<T>) {
-    T* to = panels + n / kPanel<T> * kPanel<T> * rows + n % kPanel<T>;
-    for (int64_t k = 0; k < rows; ++k) store(to + k * kPanel<T>, load_first(weight + k * columns + n, columns - n));
+    Unit<E>* to = reinterpret_cast<Unit<E>*>(panels) + n / kPanel<T> * kPanel<T> * steps + n % kPanel<T>;
+    for (int64_t k = 0; k < rows; k += kStep<E>)
+      store(to + k / kStep<E> * kPanel<T>,
+            units_of_columns<E>(weight + k * columns + n, columns, rows - k, columns - n));
   }
 }
-
-// Elements of either packing.
-CIPS3D_INLINE int64_t packed_size(int64_t depth, int64_t columns) { return depth * padded(columns); }
 
 template <class T>
 CIPS3D_INLINE void fill_zero(T* p, int64_t count) {

@@ -7,7 +7,7 @@
 namespace cips3d {
 namespace {
 
-constexpr const char* kLevelNames[] = {"portable", "avx2", "avx512"};  // by CpuLevel
+constexpr const char* kLevelNames[] = {"portable", "avx2", "avx512", "avx512bf16"};  // by CpuLevel
 
 // Every feature that a level's compiler flags (CMakeLists.txt) let the compiler use.
 CpuLevel best_level() {
@@ -15,6 +15,7 @@ CpuLevel best_level() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (avx512 && __builtin_cpu_supports("avx512bf16")) return CpuLevel::kAvx512Bf16;
   if (avx512) return CpuLevel::kAvx512;
   if (avx2) return CpuLevel::kAvx2;
 #endif

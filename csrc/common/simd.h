@@ -42,7 +42,7 @@ inline constexpr bool kHasFma = true;
 inline constexpr bool kHasFma = false;
 #endif
 
-struct bfloat16 {
+struct __attribute__((may_alias)) bfloat16 {  // products read two of them as one uint32_t
   uint16_t bits;
 };
 struct float16 {
@@ -56,18 +56,24 @@ struct VectorOf<float> {
   typedef float type __attribute__((vector_size(kVectorBytes)));
   typedef float in_memory __attribute__((vector_size(kVectorBytes), aligned(alignof(float)), may_alias));
   typedef int32_t mask __attribute__((vector_size(kVectorBytes)));
+  typedef uint8_t bytes __attribute__((vector_size(kVectorBytes / sizeof(float))));
 };
 template <>
 struct VectorOf<double> {
   typedef double type __attribute__((vector_size(kVectorBytes)));
   typedef double in_memory __attribute__((vector_size(kVectorBytes), aligned(alignof(double)), may_alias));
   typedef int64_t mask __attribute__((vector_size(kVectorBytes)));
+  typedef uint8_t bytes __attribute__((vector_size(kVectorBytes / sizeof(double))));
+};
+template <>
+struct VectorOf<uint32_t> {
+  typedef uint32_t type __attribute__((vector_size(kVectorBytes)));
 };
 template <class T>
 using Vec = typename VectorOf<T>::type;
 template <class T>
 using Mask = typename VectorOf<T>::mask;
-typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
+using Bits = Vec<uint32_t>;
 typedef uint16_t HalfBits __attribute__((vector_size(kVectorBytes / 2)));
 typedef uint16_t HalfBitsInMemory __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 
@@ -193,6 +199,19 @@ CIPS3D_INLINE void store(float16* p, Vec<float> v) {
 }
 #endif
 
+// Small non-negative numbers, a byte each.
+template <class T>
+CIPS3D_INLINE Mask<T> load_bytes(const uint8_t* p, int64_t count) {
+  typename VectorOf<T>::bytes v = {};
+  __builtin_memcpy(&v, p, static_cast<size_t>(count < kLanes<T> ? count : kLanes<T>));
+  return __builtin_convertvector(v, Mask<T>);
+}
+template <class T>
+CIPS3D_INLINE void store_bytes(uint8_t* p, int64_t count, Mask<T> numbers) {
+  const typename VectorOf<T>::bytes v = __builtin_convertvector(numbers, typename VectorOf<T>::bytes);
+  __builtin_memcpy(p, &v, static_cast<size_t>(count < kLanes<T> ? count : kLanes<T>));
+}
+
 // The first `count` <= kLanes values; the other lanes are zero. Rows whose length is no multiple of kLanes end in
 // these.
 template <class S>
@@ -244,7 +263,7 @@ template <class T>
 class ZeroedScratch : public Scratch<T> {
  public:
   explicit ZeroedScratch(int64_t count) : Scratch<T>(count) {
-    for (int64_t i = 0; i < count; ++i) (*this)[i] = 0;
+    for (int64_t i = 0; i < count; ++i) (*this)[i] = T{};
   }
 };
 

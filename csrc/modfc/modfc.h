@@ -4,6 +4,8 @@
 // Axes: B batch, N points, I in, O out.
 //   x [B,N,I], weight [O,I], style [B,I], bias [O], noise [B,N,O], one dtype, one device -> y [B,N,O] of that dtype,
 //   contiguous. The noise is read through its strides, since it is usually an expanded [N,1] or [B,N,1].
+//   Forward also returns what its `keep` asks for, for backward alone: `kept` and d [B,O]. A backward that is given
+//   empty tensors in their place computes what it needs again.
 //
 // Each library registers  m.impl("modfc", TORCH_BOX(&modfc_entry<modfc_cpu>))  with functions of the checked ModfcCall.
 #pragma once
@@ -21,6 +23,15 @@ struct ModfcCall {
   ModfcNoiseStrides noise_strides;
 };
 
+// What backward needs of forward beside d: nothing more (act and clamp are the identity), the branch of each element
+// (uint8 [B,N,O], see kModfcBelow), or x W'^T before d ([B,N,O] in the compute dtype).
+enum class ModfcKeep { kNothing, kDemodulation, kBranches, kLinear };
+
+struct ModfcKept {
+  Tensor kept, demodulation;
+};
+
+using ModfcOutputs = std::tuple<Tensor, Tensor, Tensor>;  // y and ModfcKept
 using ModfcGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Positions in grad_mask and in the tuple that modfc_backward returns.
@@ -32,6 +43,19 @@ inline ModfcActivation parse_modfc_activation(const std::string& name) {
   if (name == "relu") return ModfcActivation::kRelu;
   STD_TORCH_CHECK(name == "sin", "modfc: activation must be linear, lrelu, relu or sin, got ", name);
   return ModfcActivation::kSin;
+}
+
+inline ModfcKeep parse_modfc_keep(const std::string& name) {
+  if (name.empty()) return ModfcKeep::kNothing;
+  if (name == "demodulation") return ModfcKeep::kDemodulation;
+  if (name == "branches") return ModfcKeep::kBranches;
+  STD_TORCH_CHECK(name == "linear", "modfc: keep must be '', demodulation, branches or linear, got ", name);
+  return ModfcKeep::kLinear;
+}
+
+// float64 for float64, else float32.
+inline ScalarType modfc_compute_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
 inline void check_modfc(const ModfcCall& call) {
@@ -72,28 +96,50 @@ inline ModfcCall make_modfc_call(const Tensor& x, const Tensor& weight, const Te
   return call;
 }
 
-template <Tensor (*Forward)(const ModfcCall&)>
-Tensor modfc_entry(Tensor x, Tensor weight, Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise,
-                   double scale, double style_offset, bool demodulate, double eps, std::string activation, double alpha,
-                   double gain, std::optional<double> clamp) {
-  return Forward(make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps, activation, alpha,
-                                 gain, clamp));
+inline ModfcKept nothing_kept(const Tensor& like) { return {no_gradient(like), no_gradient(like)}; }
+
+inline ModfcKept make_modfc_kept(const ModfcCall& call, const Tensor& kept, const Tensor& demodulation) {
+  constexpr const char* op = "modfc_backward";
+  const ModfcSizes& sizes = call.sizes;
+  const ScalarType wide = modfc_compute_type(call.x), type = kept.scalar_type();
+  if (kept.numel() > 0) {
+    check_shape(op, "kept", kept, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y, or empty");
+    STD_TORCH_CHECK(type == wide || type == ScalarType::Byte, op, ": kept must be ", wide, " or uint8, got ", type);
+  }
+  if (demodulation.numel() > 0) {
+    check_shape(op, "demodulation", demodulation, {sizes.batch, sizes.outputs}, "[B,O], or empty");
+    STD_TORCH_CHECK(demodulation.scalar_type() == wide, op, ": demodulation must be ", wide, ", got ",
+                    demodulation.scalar_type());
+  }
+  return {as_contiguous(kept), as_contiguous(demodulation)};
 }
 
-// Type of a library's backward: (call, grad_y contiguous, grad_mask); a gradient nobody wants is no_gradient().
-using ModfcBackward = ModfcGradients(const ModfcCall&, const Tensor&, int64_t);
+using ModfcForward = ModfcOutputs(const ModfcCall&, ModfcKeep);
+
+template <ModfcForward* Forward>
+ModfcOutputs modfc_entry(Tensor x, Tensor weight, Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise,
+                         double scale, double style_offset, bool demodulate, double eps, std::string activation,
+                         double alpha, double gain, std::optional<double> clamp, std::string keep) {
+  return Forward(make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps, activation, alpha,
+                                 gain, clamp),
+                 parse_modfc_keep(keep));
+}
+
+// Type of a library's backward: (call, grad_y contiguous, what forward kept, grad_mask); a gradient nobody wants is
+// no_gradient().
+using ModfcBackward = ModfcGradients(const ModfcCall&, const Tensor&, const ModfcKept&, int64_t);
 
 template <ModfcBackward* Backward>
-ModfcGradients modfc_backward_entry(Tensor grad_y, Tensor x, Tensor weight, Tensor style, std::optional<Tensor> bias,
-                                    std::optional<Tensor> noise, double scale, double style_offset, bool demodulate,
-                                    double eps, std::string activation, double alpha, double gain,
-                                    std::optional<double> clamp, int64_t grad_mask) {
+ModfcGradients modfc_backward_entry(Tensor grad_y, Tensor kept, Tensor demodulation, Tensor x, Tensor weight,
+                                    Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise, double scale,
+                                    double style_offset, bool demodulate, double eps, std::string activation,
+                                    double alpha, double gain, std::optional<double> clamp, int64_t grad_mask) {
   const ModfcCall call = make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps,
                                          activation, alpha, gain, clamp);
   const ModfcSizes& sizes = call.sizes;
   check_shape("modfc_backward", "grad_y", grad_y, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y");
   check_like("modfc_backward", "grad_y", grad_y, "x", x);
-  return Backward(call, as_contiguous(grad_y), grad_mask);
+  return Backward(call, as_contiguous(grad_y), make_modfc_kept(call, kept, demodulation), grad_mask);
 }
 
 }  // namespace cips3d

@@ -61,7 +61,8 @@ struct GradSquareSum {
   const Real* d;
   int64_t outputs;
   __device__ __forceinline__ Real operator()(Real grad_d, int64_t sample, int64_t channel) const {
-    return modfc_grad_square_sum(grad_d, d[sample * outputs + channel]);
+    const Real d_here = d[sample * outputs + channel];
+    return modfc_grad_square_sum(grad_d * d_here, d_here);
   }
 };
 

@@ -9,7 +9,7 @@ namespace cips3d {
 namespace {
 
 const ModfcCpuKernels& kernels_for(const Tensor& x) {
-  return CIPS3D_CPU_KERNELS(modfc_cpu_kernels)[cpu_dtype_index(x)];
+  return CIPS3D_CPU_KERNELS_WITH_BF16(modfc_cpu_kernels)[cpu_dtype_index(x)];
 }
 
 ModfcCpuCall plain_call(const ModfcCall& call) {
@@ -25,71 +25,125 @@ ModfcCpuCall plain_call(const ModfcCall& call) {
   return plain;
 }
 
-// Packs the weight and computes d, for forward and backward; the call must have its working memory.
-void prepare(const ModfcCpuKernels& kernels, const ModfcCpuCall& plain) {
-  kernels.pack(plain);
-  if (!plain.demodulation) return;
-  const int64_t tiles = plain.sample_tiles().count();
-  parallel_shares(tiles, worker_count(tiles),
-                  [&](int64_t, int64_t first, int64_t last) { kernels.demodulate(plain, first, last); });
-}
+// Working memory of one call, held as long as the call runs.
+class Memory {
+ public:
+  explicit Memory(const Tensor& x) : x_(x) {}
+  void* operator()(int64_t count) { return data(held_.emplace_back(working_memory(x_, count))); }
+  void* if_needed(bool needed, int64_t count) { return needed ? (*this)(count) : nullptr; }
 
-Tensor modfc_cpu(const ModfcCall& call) {
-  const ModfcSizes& sizes = call.sizes;
-  Tensor y = on_huge_pages(torch::stable::new_empty(call.x, {sizes.batch, sizes.points, sizes.outputs}));
-  if (y.numel() == 0) return y;
-  const bool demodulate = call.options.demodulate;
-  const Tensor panels = working_memory(call.x, sizes.inputs * padded(sizes.outputs));
-  const Tensor demodulation = working_memory(call.x, demodulate ? sizes.batch * padded(sizes.outputs) : 0);
-  ModfcCpuCall plain = plain_call(call);
-  plain.y = data(y);
-  plain.panels = data(panels);
-  plain.demodulation = demodulate ? data(demodulation) : nullptr;
-
-  const ModfcCpuKernels& kernels = kernels_for(call.x);
-  prepare(kernels, plain);
-  const int64_t tiles = plain.tiles().count();
-  parallel_shares(tiles, worker_count(tiles),
-                  [&](int64_t, int64_t first, int64_t last) { kernels.forward(plain, first, last); });
-  return y;
-}
-
-// The backward's working memory, held for one call.
-struct BackwardMemory {
-  Tensor panels, grad_panels, demodulation, grad_square, output_sums, style_sums, weight_partials, square_partials;
-
-  BackwardMemory(const ModfcCall& call, ModfcCpuCall& plain, int64_t workers, int64_t square_workers) {
-    const ModfcSizes& sizes = call.sizes;
-    const bool demodulate = call.options.demodulate, input_product = plain.grad_x || plain.grad_style;
-    const int64_t segments = plain.tiles().segments(), partial = plain.grad_weight ? plain.weight_partial() : 0;
-    const auto allocate = [&](Tensor& memory, int64_t count) {
-      memory = working_memory(call.x, count);
-      return data(memory);
-    };
-    plain.panels = allocate(panels, sizes.inputs * padded(sizes.outputs));
-    plain.output_sums = allocate(output_sums, segments * 2 * padded(sizes.outputs));
-    plain.weight_partials = allocate(weight_partials, workers * partial);
-    if (input_product) plain.grad_panels = allocate(grad_panels, sizes.outputs * padded(sizes.inputs));
-    if (input_product) plain.style_sums = allocate(style_sums, segments * padded(sizes.inputs));
-    if (!demodulate) return;
-    plain.demodulation = allocate(demodulation, sizes.batch * padded(sizes.outputs));
-    plain.grad_square = allocate(grad_square, sizes.batch * padded(sizes.outputs));
-    plain.square_partials = allocate(square_partials, square_workers * partial);
-  }
+ private:
+  const Tensor& x_;
+  std::vector<Tensor> held_;
 };
 
-void run_backward(const ModfcCpuKernels& kernels, const ModfcCpuCall& plain, int64_t workers, int64_t square_workers) {
-  const int64_t outputs = plain.sizes.outputs, groups = padded(outputs) / kPadding;
-  prepare(kernels, plain);
-  parallel_shares(plain.tiles().count(), workers,
+// Either packing of the weight; the last step of depth may be half empty.
+int64_t panels_size(const ModfcSizes& sizes) {
+  return std::max((sizes.inputs + 1) * padded(sizes.outputs), (sizes.outputs + 1) * padded(sizes.inputs));
+}
+
+Tensor new_linear(const ModfcCall& call) {
+  const std::vector<int64_t> shape{call.sizes.batch, call.sizes.points, call.sizes.outputs};
+  return on_huge_pages(torch::stable::new_empty(call.x, shape, modfc_compute_type(call.x)));
+}
+
+// The kernels of forward, for y and what is kept of it, where `plain` points to memory for them.
+void run_forward(const ModfcCall& call, ModfcCpuCall plain) {
+  Memory memory(call.x);
+  const ModfcCpuKernels& kernels = kernels_for(call.x);
+  plain.panels = memory(panels_size(call.sizes));
+  plain.squares = memory.if_needed(plain.demodulation, call.sizes.outputs * call.sizes.inputs);
+  plain.square_panels = memory.if_needed(plain.demodulation, panels_size(call.sizes));
+  kernels.pack(plain);
+  const int64_t samples = plain.sample_tiles().count(), tiles = plain.tiles().count();
+  if (plain.demodulation)
+    parallel_shares(samples, worker_count(samples),
+                    [&](int64_t, int64_t first, int64_t last) { kernels.demodulate(plain, first, last); });
+  parallel_shares(tiles, worker_count(tiles),
+                  [&](int64_t, int64_t first, int64_t last) { kernels.forward(plain, first, last); });
+}
+
+ModfcOutputs modfc_cpu(const ModfcCall& call, ModfcKeep keep) {
+  const ModfcSizes& sizes = call.sizes;
+  const std::vector<int64_t> shape{sizes.batch, sizes.points, sizes.outputs};
+  const bool keeps = keep != ModfcKeep::kNothing, demodulate = call.options.demodulate;
+  const auto make = [&](const std::vector<int64_t>& size, ScalarType type) {
+    return on_huge_pages(torch::stable::new_empty(call.x, size, type));
+  };
+  const Tensor y = make(shape, call.x.scalar_type());
+  const Tensor kept = keep == ModfcKeep::kLinear     ? new_linear(call)
+                      : keep == ModfcKeep::kBranches ? make(shape, ScalarType::Byte)
+                                                     : no_gradient(call.x);
+  Tensor d = no_gradient(call.x);
+  if (demodulate) d = make({sizes.batch, sizes.outputs}, modfc_compute_type(call.x));
+  if (y.numel() > 0) {
+    ModfcCpuCall plain = plain_call(call);
+    plain.y = data(y);
+    plain.linear = keep == ModfcKeep::kLinear ? data(kept) : nullptr;
+    plain.branches = keep == ModfcKeep::kBranches ? static_cast<uint8_t*>(data(kept)) : nullptr;
+    plain.demodulation = demodulate ? data(d) : nullptr;
+    run_forward(call, plain);
+  }
+  return {y, kept, keeps ? d : no_gradient(call.x)};
+}
+
+// What forward kept, as pointers; what backward needs and was not given is computed again.
+class Kept {
+ public:
+  Kept(const ModfcCall& call, const ModfcKept& given, ModfcCpuCall& plain)
+      : kept_(given.kept), demodulation_(given.demodulation) {
+    const ModfcOptions& options = call.options;
+    const bool has_kept = kept_.numel() > 0, has_d = demodulation_.numel() > 0;
+    const bool identity = options.activation == ModfcActivation::kLinear && !options.has_clamp;
+    const bool through_d = options.demodulate && (plain.grad_weight || plain.grad_style);
+    if (options.demodulate && !has_d) demodulation_ = working_memory(call.x, call.sizes.batch * call.sizes.outputs);
+    plain.demodulation = options.demodulate ? data(demodulation_) : nullptr;
+    const bool needs_linear = !has_kept && (!identity || (through_d && !has_d));
+    if (needs_linear) kept_ = new_linear(call);
+    if (needs_linear || (options.demodulate && !has_d)) {
+      ModfcCpuCall again = plain;
+      again.linear = needs_linear ? data(kept_) : nullptr;
+      run_forward(call, again);
+    }
+    if (kept_.numel() == 0) return;
+    if (kept_.scalar_type() == ScalarType::Byte) {
+      plain.branches = static_cast<uint8_t*>(data(kept_));
+    } else {
+      plain.linear = data(kept_);
+    }
+  }
+
+ private:
+  Tensor kept_, demodulation_;
+};
+
+void run_backward(const ModfcCall& call, ModfcCpuCall plain) {
+  const ModfcCpuKernels& kernels = kernels_for(call.x);
+  const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs, groups = padded(outputs) / kPadding;
+  const int64_t tiles = plain.tiles().count(), samples = plain.sample_tiles().count();
+  const int64_t segments = plain.tiles().segments(), partial = plain.weight_partial();
+  const int64_t workers = worker_count(tiles), square_workers = worker_count(samples);
+  const bool through_d = plain.demodulation && (plain.grad_weight || plain.grad_style);
+  Memory memory(call.x);
+  plain.grad_panels = memory.if_needed(plain.grad_x || plain.grad_style, panels_size(call.sizes));
+  plain.squares = memory.if_needed(through_d && plain.grad_style, outputs * inputs);
+  plain.grad_square_panels = memory.if_needed(plain.squares, panels_size(call.sizes));
+  plain.bias_sums = memory.if_needed(plain.grad_bias, tiles * padded(outputs));
+  plain.demodulation_sums = memory.if_needed(through_d, segments * padded(outputs));
+  plain.style_sums = memory.if_needed(plain.grad_panels, segments * padded(inputs));
+  plain.weight_partials = memory.if_needed(plain.grad_weight, workers * partial);
+  plain.sample_partials = memory.if_needed(through_d && !plain.linear, workers * partial);
+  plain.square_partials = memory.if_needed(through_d && plain.grad_weight, square_workers * partial);
+
+  kernels.pack(plain);
+  parallel_shares(tiles, workers,
                   [&](int64_t worker, int64_t first, int64_t last) { kernels.backward(plain, worker, first, last); });
-  const bool through_style = plain.grad_style || (plain.grad_weight && plain.demodulation);
-  if (plain.grad_bias || through_style)
+  if (plain.grad_bias)
     parallel_shares(groups, worker_count(groups), [&](int64_t, int64_t first, int64_t last) {
-      kernels.reduce_outputs(plain, first * kPadding, std::min(last * kPadding, outputs));
+      kernels.reduce_bias(plain, first * kPadding, std::min(last * kPadding, outputs));
     });
-  if (through_style)
-    parallel_shares(plain.sample_tiles().count(), square_workers, [&](int64_t worker, int64_t first, int64_t last) {
+  if (through_d || plain.grad_style)
+    parallel_shares(samples, square_workers, [&](int64_t worker, int64_t first, int64_t last) {
       kernels.backward_style(plain, worker, first, last);
     });
   if (plain.grad_weight)
@@ -98,7 +152,8 @@ void run_backward(const ModfcCpuKernels& kernels, const ModfcCpuCall& plain, int
     });
 }
 
-ModfcGradients modfc_backward_cpu(const ModfcCall& call, const Tensor& grad_y, int64_t grad_mask) {
+ModfcGradients modfc_backward_cpu(const ModfcCall& call, const Tensor& grad_y, const ModfcKept& given,
+                                  int64_t grad_mask) {
   const auto wanted = [&](ModfcGradient which) { return (grad_mask >> which & 1) != 0; };
   const auto gradient = [&](ModfcGradient which, const std::optional<Tensor>& like) {
     return like && wanted(which) ? output_like(*like) : no_gradient(call.x);
@@ -116,10 +171,8 @@ ModfcGradients modfc_backward_cpu(const ModfcCall& call, const Tensor& grad_y, i
   plain.grad_style = pointer(kModfcGradStyle, std::get<kModfcGradStyle>(grads));
   plain.grad_bias = call.bias ? pointer(kModfcGradBias, std::get<kModfcGradBias>(grads)) : nullptr;
   plain.grad_noise = call.noise ? pointer(kModfcGradNoise, std::get<kModfcGradNoise>(grads)) : nullptr;
-  const int64_t workers = worker_count(plain.tiles().count());
-  const int64_t square_workers = worker_count(plain.sample_tiles().count());
-  const BackwardMemory memory(call, plain, workers, square_workers);
-  run_backward(kernels_for(call.x), plain, workers, square_workers);
+  const Kept kept(call, given, plain);
+  run_backward(call, plain);
   return grads;
 }
 

@@ -7,7 +7,8 @@
 
 namespace cips3d {
 
-// Arrays have the dtype of x except the working memory (`T`: float, or double for double). Null: absent or not wanted.
+// Arrays have the dtype of x except the working memory: `T` is float, or double for double; `E` is what products
+// multiply (cpu_gemm.h), in memory of as many T. Null: absent or not wanted.
 struct ModfcCpuCall {
   ModfcSizes sizes;
   ModfcOptions options;
@@ -15,13 +16,21 @@ struct ModfcCpuCall {
   const void *x, *weight, *style, *bias, *noise, *grad_y;
   void *y, *grad_x, *grad_weight, *grad_style, *grad_bias, *grad_noise;
 
-  void* panels;           // T, weight packed for x W^T
-  void* grad_panels;      // T, weight packed for grad_linear W; null if neither grad_x nor grad_style is wanted
-  void* demodulation;     // T [B, padded O]: d; null without demodulation
-  void* grad_square;      // T [B, padded O]: gradient of the square sum in d; null without demodulation
-  void* output_sums;      // T [segments, 2, padded O]: sums over points of grad_u and of grad_u * linear
-  void* style_sums;       // T [segments, padded I]: sums over points of the modulation's gradient
-  void* weight_partials;  // T [workers, weight_partial()]: each worker's share of grad_weight
+  // From forward to backward. Beside d at most one of the other two; with neither, act and clamp are the identity.
+  void* demodulation;  // T [B,O]: d; null without demodulation
+  void* linear;        // T [B,N,O]: x W'^T before d
+  uint8_t* branches;   // [B,N,O]: the pieces of act and clamp that each u is in
+
+  void* panels;              // E, W packed for x W^T
+  void* grad_panels;         // E, W packed for grad_linear W; null if neither grad_x nor grad_style is wanted
+  void* squares;             // E [O,I]: W^2
+  void* square_panels;       // E, W^2 packed for d
+  void* grad_square_panels;  // E, W^2 packed for the modulation's gradient through d
+  void* bias_sums;           // T [tiles, padded O]: sums over a tile's points of grad_u
+  void* demodulation_sums;   // T [segments, padded O]: sums over points of d grad_u linear; null if d has no gradient
+  void* style_sums;          // T [segments, padded I]: sums over points of the modulation's gradient
+  void* weight_partials;     // T [workers, weight_partial()]: each worker's share of grad_weight
+  void* sample_partials;  // T [workers, weight_partial()]: the same for the sample at hand; null if `linear` is there
   void* square_partials;  // T [workers, weight_partial()]: the same through the square sums, to be multiplied by 2 W
 
   CIPS3D_HOST_DEVICE RowTiles tiles() const { return {sizes.batch, sizes.points}; }
@@ -29,26 +38,22 @@ struct ModfcCpuCall {
   CIPS3D_HOST_DEVICE int64_t weight_partial() const {
     return padded(sizes.outputs, kBlockPadding) * row_stride(sizes.inputs);
   }
-  // Whether the backward has to recompute x W^T: for act's or clamp's derivative, or for d's gradient.
-  CIPS3D_HOST_DEVICE bool recomputes_linear() const {
-    return options.activation != ModfcActivation::kLinear || options.has_clamp ||
-           (options.demodulate && (grad_weight || grad_style));
-  }
 };
 
 struct ModfcCpuKernels {
   void (*pack)(const ModfcCpuCall&);
   void (*demodulate)(const ModfcCpuCall&, int64_t first_sample_tile, int64_t last_sample_tile);
   void (*forward)(const ModfcCpuCall&, int64_t first_tile, int64_t last_tile);
-  // The backward in order: the points, the sums over points, the samples' styles, the sums over workers.
+  // The backward in order: the points, the bias, the samples' styles, the sums over workers.
   void (*backward)(const ModfcCpuCall&, int64_t worker, int64_t first_tile, int64_t last_tile);
-  void (*reduce_outputs)(const ModfcCpuCall&, int64_t first_output, int64_t last_output);  // multiples of kPadding
+  void (*reduce_bias)(const ModfcCpuCall&, int64_t first_output, int64_t last_output);  // multiples of kPadding
   void (*backward_style)(const ModfcCpuCall&, int64_t worker, int64_t first_sample_tile, int64_t last_sample_tile);
   void (*reduce_weight)(const ModfcCpuCall&, int64_t workers, int64_t square_workers, int64_t first_output,
                         int64_t last_output);
 };
 
 // The kernels of one level, by CpuDtype.
+const ModfcCpuKernels* modfc_cpu_kernels_avx512bf16();
 const ModfcCpuKernels* modfc_cpu_kernels_avx512();
 const ModfcCpuKernels* modfc_cpu_kernels_avx2();
 const ModfcCpuKernels* modfc_cpu_kernels_portable();

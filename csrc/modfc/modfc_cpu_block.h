@@ -27,7 +27,7 @@ struct Output {
 
   // Vectors of one sample's d and of the bias, columns j on.
   CIPS3D_INLINE Vec<T> demodulation_at(int64_t sample, int64_t j) const {
-    return all_demodulation ? load(all_demodulation + sample * padded(outputs) + j) : broadcast(T(1));
+    return all_demodulation ? load_first(all_demodulation + sample * outputs + j, outputs - j) : broadcast(T(1));
   }
   CIPS3D_INLINE Vec<T> bias_at(int64_t j) const { return bias ? load_first(bias + j, outputs - j) : Vec<T>{}; }
 
@@ -58,6 +58,18 @@ struct Output {
     return grad_v * gain * derivative;
   }
 
+  // The piece of act and clamp that u is in, where act is piecewise linear, and grad_u from it.
+  CIPS3D_INLINE Mask<T> branch(Vec<T> u) const {
+    const Mask<T> below = u > 0 ? Mask<T>{} : Mask<T>{} + kModfcBelow;
+    if (!has_clamp) return below;
+    const Vec<T> v = gain * modfc_piecewise_linear(u, slope);
+    return below | ((v > limit) | (v < -limit) ? Mask<T>{} + kModfcCut : Mask<T>{});
+  }
+  CIPS3D_INLINE Vec<T> gradient_in_branch(Mask<T> branch, Vec<T> grad_y) const {
+    const Vec<T> grad_u = grad_y * gain * ((branch & kModfcBelow) != 0 ? slope : broadcast(T(1)));
+    return (branch & kModfcCut) != 0 ? Vec<T>{} : grad_u;
+  }
+
   int64_t outputs;
   const S *bias, *noise;
   ModfcNoiseStrides strides;
@@ -81,11 +93,24 @@ void load_modulation(const ModfcCpuCall& call, int64_t sample, Compute<S>* m) {
   }
 }
 
-// A tile's rows times their samples' modulations, padded with zeros; the modulations stay for the backward.
+// The squared modulations of a tile of samples, as rows for a product.
+template <class S>
+void load_squares(const ModfcCpuCall& call, int64_t sample_tile, Operand<S>* to) {
+  using T = Compute<S>;
+  const int64_t inputs = call.sizes.inputs;
+  Scratch<T> m(padded(inputs));
+  for (int64_t r = 0; r < call.sample_tiles().rows_in(sample_tile); ++r) {
+    load_modulation<S>(call, sample_tile * kTileRows + r, m);
+    for (int64_t k = 0; k < inputs; k += kLanes<T>) store(to + r * row_stride(inputs) + k, load(m + k) * load(m + k));
+  }
+}
+
+// A tile's rows times their samples' modulations as operands, padded with zeros; the modulations stay for the backward.
 template <class S>
 class ModulatedTile {
  public:
   using T = Compute<S>;
+  using E = Operand<S>;
 
   explicit ModulatedTile(const ModfcCpuCall& call)
       : call_(call),
@@ -102,7 +127,7 @@ class ModulatedTile {
     const S* x = static_cast<const S*>(call_.x) + tile * kTileRows * inputs;
     for (int64_t r = 0; r < tiles.rows_in(tile); ++r) {
       const T* m = modulation(rows_.sample_of(r));
-      T* to = x_ + r * row_stride(inputs);
+      E* to = x_ + r * row_stride(inputs);
       int64_t k = 0;
       for (; k + kLanes<T> <= inputs; k += kLanes<T>) store(to + k, load(x + r * inputs + k) * load(m + k));
       if (k < inputs) store(to + k, load_first(x + r * inputs + k, inputs - k) * load(m + k));
@@ -113,13 +138,13 @@ class ModulatedTile {
   const T* modulation(int64_t sample) const {
     return modulations_ + (sample - rows_.first_sample()) * padded(call_.sizes.inputs);
   }
-  const T* x() const { return x_; }
+  const E* x() const { return x_; }
 
  private:
   const ModfcCpuCall& call_;
   TileRows rows_;
   Scratch<T> modulations_;
-  ZeroedScratch<T> x_;
+  ZeroedScratch<E> x_;
 };
 
 }  // namespace

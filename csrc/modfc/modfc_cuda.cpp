@@ -23,7 +23,8 @@ static ModfcCudaCall make_cuda_call(const ModfcCall& call) {
 
 static int64_t if_needed(bool needed, int64_t size) { return needed ? size : 0; }
 
-static Tensor modfc_cuda(const ModfcCall& call) {
+// Keeps nothing: backward computes the product again.
+static ModfcOutputs modfc_cuda(const ModfcCall& call, ModfcKeep) {
   const LaunchScope scope(call.x);
   const ModfcSizes& s = call.sizes;
   Tensor y = new_output(call.x, {s.batch, s.points, s.outputs});
@@ -31,10 +32,12 @@ static Tensor modfc_cuda(const ModfcCall& call) {
   cuda.y = y.mutable_data_ptr();
   const Workspace d(call.x, {if_needed(call.options.demodulate, s.batch), s.outputs}, &cuda.demodulation);
   check_launch("modfc", launch_modfc_forward(cuda, scope.stream()));
-  return y;
+  const ModfcKept kept = nothing_kept(call.x);
+  return {y, kept.kept, kept.demodulation};
 }
 
-static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const Tensor& grad_y, int64_t grad_mask) {
+static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const Tensor& grad_y, const ModfcKept&,
+                                          int64_t grad_mask) {
   const LaunchScope scope(call.x);
   const ModfcSizes& s = call.sizes;
   const int64_t rows = s.batch * s.points;

@@ -3,8 +3,8 @@
 //
 //   m = scale * (style + style_offset) [B,I]           the modulation
 //   d = rsqrt(sum_i (W[o,i] m[b,i])^2 + eps), or 1     the demodulation [B,O]
-//   linear = (x * m) W^T                               one weight matrix for the whole batch: scaling x replaces
-//   scaling W y = clamp(gain * act(d * linear + noise + bias))
+//   linear = (x * m) W^T                               one weight matrix for the batch: scaling x replaces scaling W
+//   y = clamp(gain * act(d * linear + noise + bias))
 #pragma once
 #include <cstdint>
 
@@ -34,6 +34,10 @@ struct ModfcOptions {
   double clamp;
 };
 
+// A byte that says where on piecewise linear act and clamp an element is, as a sum of these.
+inline constexpr int kModfcBelow = 1;  // u <= 0: the slope below
+inline constexpr int kModfcCut = 2;    // beyond clamp
+
 // Elements of a noise tensor between neighbours along B, N and O; 0 where it is expanded.
 struct ModfcNoiseStrides {
   int64_t batch;
@@ -54,7 +58,8 @@ CIPS3D_HOST_DEVICE double modfc_slope(const ModfcOptions& options) {
 }
 template <class Num>
 CIPS3D_HOST_DEVICE Num modfc_piecewise_linear(Num u, Num slope) {
-  return u > 0 ? u : slope * u;
+  const Num below = (u < 0) & (slope == 0) ? Num{} : slope * u;  // relu of -infinity is 0; NaN stays NaN
+  return u > 0 ? u : below;
 }
 template <class Num>
 CIPS3D_HOST_DEVICE Num modfc_piecewise_linear_grad(Num u, Num slope, Num one) {
@@ -74,10 +79,10 @@ CIPS3D_HOST_DEVICE Num modfc_clamp_grad(Num grad, Num v, Num limit) {
   return v < -limit ? Num{} : below;
 }
 
-// d's gradient as that of q = sum_i (W m)^2, since d = (q + eps)^(-1/2).
+// d's gradient, times d, as that of q = sum_i (W m)^2, since d = (q + eps)^(-1/2).
 template <class Num>
-CIPS3D_HOST_DEVICE Num modfc_grad_square_sum(Num grad_d, Num d) {
-  return -grad_d * (d * d * d) / 2;
+CIPS3D_HOST_DEVICE Num modfc_grad_square_sum(Num d_grad_d, Num d) {
+  return -d_grad_d * (d * d) / 2;
 }
 
 }  // namespace cips3d

@@ -8,6 +8,7 @@ from cips3d_ext.testing import assert_close
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 ALL_GRADIENTS = 0b11111
+NOTHING = (torch.empty(0), torch.empty(0))  # the CUDA forward keeps nothing for its backward
 OPTION_NAMES = ("scale", "style_offset", "demodulate", "eps", "activation", "alpha", "gain", "clamp")
 CIPS3D = (1.0, 1.0, True, 1e-8, "lrelu", 0.2, 1.0, None)
 TO_RGB = (0.2, 0.0, False, 1e-8, "linear", 0.2, 1.0, 1.5)
@@ -45,7 +46,8 @@ def expected(tensors, options, grad_y=None):
 @pytest.mark.parametrize("sizes", SIZES + EMPTY, ids=str)
 def test_forward(emulated, sizes, dtype):
     tensors = inputs(sizes, dtype)
-    y = emulated.in_all_schedules(emulated.ops.modfc, *tensors, *CIPS3D)
+    y, *nothing_kept = emulated.in_all_schedules(emulated.ops.modfc, *tensors, *CIPS3D, "")
+    assert all(kept.numel() == 0 for kept in nothing_kept)
     assert y.dtype == dtype
     assert_close(y, expected(tensors, CIPS3D), dtype, "y")
 
@@ -55,7 +57,7 @@ def test_forward(emulated, sizes, dtype):
 def test_backward(emulated, sizes, dtype):
     tensors = inputs(sizes, dtype)
     grad_y = torch.randn(sizes[0], sizes[1], sizes[3], dtype=torch.float64).to(dtype)
-    grads = emulated.in_all_schedules(emulated.ops.modfc_backward, grad_y, *tensors, *CIPS3D, ALL_GRADIENTS)
+    grads = emulated.in_all_schedules(emulated.ops.modfc_backward, grad_y, *NOTHING, *tensors, *CIPS3D, ALL_GRADIENTS)
     for grad, wanted in zip(grads, expected(tensors, CIPS3D, grad_y), strict=True):
         assert grad.dtype == dtype
         assert_close(grad, wanted, dtype, "gradient")
@@ -65,9 +67,9 @@ def test_backward(emulated, sizes, dtype):
 def test_options_and_expanded_noise(emulated, options):
     tensors = inputs((2, 9, 6, 7), torch.float32, noise="expanded")
     assert tensors[4].stride(2) == 0
-    assert_close(emulated.ops.modfc(*tensors, *options), expected(tensors, options), torch.float32, "y")
+    assert_close(emulated.ops.modfc(*tensors, *options, "")[0], expected(tensors, options), torch.float32, "y")
     grad_y = torch.randn(2, 9, 7)
-    grads = emulated.ops.modfc_backward(grad_y, *tensors, *options, ALL_GRADIENTS)
+    grads = emulated.ops.modfc_backward(grad_y, *NOTHING, *tensors, *options, ALL_GRADIENTS)
     for grad, wanted in zip(grads, expected(tensors, options, grad_y), strict=True):
         assert_close(grad, wanted, torch.float32, "gradient")
 
@@ -77,6 +79,6 @@ def test_options_and_expanded_noise(emulated, options):
 def test_one_gradient_alone(emulated, options, position):
     tensors = inputs((2, 5, 3, 7), torch.float32)
     grad_y = torch.randn(2, 5, 7)
-    grads = emulated.ops.modfc_backward(grad_y, *tensors, *options, 1 << position)
+    grads = emulated.ops.modfc_backward(grad_y, *NOTHING, *tensors, *options, 1 << position)
     assert_close(grads[position], expected(tensors, options, grad_y)[position], torch.float32, "gradient")
     assert [g.shape for i, g in enumerate(grads) if i != position] == [(0,)] * 4

@@ -146,11 +146,23 @@ def test_message(call, kind, message):
 def test_the_dispatcher_ops_check_for_themselves():
     """Direct callers of torch.ops.cips3d_ext get an error too, never a crash."""
     op = torch.ops.cips3d_ext.modfc
-    options = (1.0, 0.0, True, 1e-8, "linear", 0.2, 1.0, None)
+    options = (1.0, 0.0, True, 1e-8, "linear", 0.2, 1.0, None, "")
     with pytest.raises(RuntimeError, match="modfc.*weight"):
         op(T(2, 5, 3), T(4, 7), T(2, 3), None, None, *options)
     with pytest.raises(RuntimeError, match="modfc"):
         op(T(2, 5, 3), T(4, 3).double(), T(2, 3), None, None, *options)
+    with pytest.raises(RuntimeError, match="modfc: keep must be .*everything"):
+        op(T(2, 5, 3), T(4, 3), T(2, 3), None, None, *options[:-1], "everything")
+    inputs = (T(2, 5, 3), T(4, 3), T(2, 3), None, None)
+    backward, nothing = torch.ops.cips3d_ext.modfc_backward, T(0)
+    for kept, d, message in [
+        (T(2, 5, 3), nothing, r"kept must be \[B,N,O\].*\[2,5,3\]"),
+        (T(2, 5, 4).double(), nothing, "kept must be .*uint8"),
+        (nothing, T(2, 3), r"demodulation must be \[B,O\].*\[2,3\]"),
+        (nothing, T(2, 4).half(), "demodulation must be"),
+    ]:
+        with pytest.raises(RuntimeError, match=message):
+            backward(T(2, 5, 4), kept, d, *inputs, *options[:-1], 31)
     with pytest.raises(RuntimeError, match="film_sine"):
         torch.ops.cips3d_ext.film_sine(T(2, 5, 3), T(4, 7), None, None, None, 1.0, 0.0, 1.0)
     with pytest.raises(RuntimeError, match="merge_samples"):

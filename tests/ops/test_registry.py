@@ -9,7 +9,7 @@ import torch
 from cips3d_ext.ops import _registry
 
 NAME = "toy_with_residual"
-SCHEMA = f"{NAME}(Tensor x, Tensor w, float factor, bool keep) -> (Tensor y, Tensor z, Tensor cubes)"
+SCHEMA = f"{NAME}(Tensor x, Tensor w, float factor, str keep) -> (Tensor y, Tensor z, Tensor cubes)"
 BACKWARD_SCHEMA = (
     f"{NAME}_backward(Tensor? grad_y, Tensor? grad_z, Tensor cubes, Tensor x, Tensor w, float factor, int grad_mask) "
     "-> (Tensor grad_x, Tensor grad_w)"
@@ -39,7 +39,9 @@ def fake(x, w, factor, keep):
 def registered():
     registry, native = dict(_registry.REGISTRY), dict(_registry.NATIVE_DEVICES)
     _registry.register(
-        _registry.OpSpec(NAME, SCHEMA, reference, fake, BACKWARD_SCHEMA, reference_backward, ((0,), (1,)), residuals=1)
+        _registry.OpSpec(
+            NAME, SCHEMA, reference, fake, BACKWARD_SCHEMA, reference_backward, ((0,), (1,)), 1, lambda *_: "cubes"
+        )
     )
     _registry.NATIVE_DEVICES[NAME] = frozenset({"cpu"})  # so that `call` takes the dispatcher op
     yield
@@ -66,7 +68,7 @@ def test_call_returns_the_results_alone(registered, inputs, impl):
 
 
 def test_residuals_have_no_gradient_and_reach_the_backward(registered, inputs):
-    assert [o.requires_grad for o in _registry.dispatcher_op(NAME)(*inputs, 1.5, True)] == [True, True, False]
+    assert [o.requires_grad for o in _registry.dispatcher_op(NAME)(*inputs, 1.5, "cubes")] == [True, True, False]
     y, z = run("fused", *inputs)
     seen.clear()
     grads = torch.autograd.grad(y.sum(), inputs, retain_graph=True)
@@ -79,7 +81,7 @@ def test_residuals_have_no_gradient_and_reach_the_backward(registered, inputs):
 def test_both_orders_and_opcheck(registered, inputs):
     torch.autograd.gradcheck(lambda *t: run("fused", *t), inputs)
     torch.autograd.gradgradcheck(lambda *t: run("fused", *t), inputs)
-    torch.library.opcheck(_registry.dispatcher_op(NAME), (*inputs, 1.5, True))
+    torch.library.opcheck(_registry.dispatcher_op(NAME), (*inputs, 1.5, "cubes"))
     grads = [torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     cubes = (inputs[0] ** 3).detach().requires_grad_()
     args = (*grads, cubes, *inputs, 1.5, 3)
@@ -98,7 +100,7 @@ def test_keep_says_whether_a_backward_may_follow(registered, inputs, monkeypatch
     with torch.no_grad():
         run("fused", *inputs)
     run("fused", *(t.detach() for t in inputs))
-    assert kept == [True, False, False]
+    assert kept == ["cubes", "", ""]
 
 
 def test_compiles_whole(registered, inputs):

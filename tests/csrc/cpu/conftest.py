@@ -9,18 +9,28 @@ from cips3d_ext._native import native
 LEVELS = ("avx512", "avx2", "portable")
 
 
-@pytest.fixture(params=LEVELS)
-def cpu_level(request):
-    """Runs the test with the kernels of one level."""
+def run_at_level(level):
+    """Runs a test with the kernels of one level, from a fixture."""
     if "cpu" not in native.loaded:
         pytest.skip("the CPU library is not built")
     ops = torch.ops.cips3d_ext
     try:
-        ops.set_cpu_level(request.param)
+        ops.set_cpu_level(level)
     except RuntimeError:
-        pytest.skip(f"this CPU or build has no {request.param}")
-    yield request.param
+        pytest.skip(f"this CPU or build has no {level}")
+    yield level
     ops.set_cpu_level("best")
+
+
+@pytest.fixture(params=LEVELS)
+def cpu_level(request):
+    yield from run_at_level(request.param)
+
+
+@pytest.fixture(params=("avx512bf16", *LEVELS))
+def cpu_level_or_bf16(request):
+    """The same for ops that have kernels with bfloat16 dot products."""
+    yield from run_at_level(request.param)
 
 
 @pytest.fixture

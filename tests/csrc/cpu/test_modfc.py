@@ -5,7 +5,7 @@ import torch
 
 from cips3d_ext import reference
 
-from ._compare import TOLERANCE, assert_close, check_op
+from ._compare import BFLOAT16_PRODUCTS_TOLERANCE, TOLERANCE, assert_close, check_op
 
 # (B, N, I, O): odd channel counts, one point a sample, samples across tiles of 96 rows, nothing at all.
 SIZES = [
@@ -20,6 +20,7 @@ SIZES = [
     (2, 3, 4, 0),
     (2, 3, 0, 5),
 ]
+NOTHING = (torch.empty(0), torch.empty(0))  # kept of forward
 OPTIONS = {
     "scale": 0.7,
     "style_offset": 1.0,
@@ -45,11 +46,16 @@ def inputs(sizes, noise="full"):
     return [torch.randn(B, N, I), torch.randn(O, I), torch.randn(B, I), torch.randn(O), noises[noise]]
 
 
+def tolerance(level, dtype):
+    return BFLOAT16_PRODUCTS_TOLERANCE if level == "avx512bf16" and dtype == torch.bfloat16 else TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("sizes", SIZES)
-def test_sizes(cpu_level, sizes, dtype):
+def test_sizes(cpu_level_or_bf16, sizes, dtype):
     # sin: smooth, so that rounding an argument cannot move it across a kink
-    check_op("modfc", reference.modfc, inputs(sizes), OPTIONS | {"activation": "sin"}, dtype)
+    options, allowed = OPTIONS | {"activation": "sin"}, tolerance(cpu_level_or_bf16, dtype)
+    check_op("modfc", reference.modfc, inputs(sizes), options, dtype, "linear", allowed)
 
 
 @pytest.mark.parametrize(
@@ -65,39 +71,57 @@ def test_sizes(cpu_level, sizes, dtype):
         {"activation": "relu", "demodulate": False, "scale": 0.1, "style_offset": 0.0},
     ],
 )
-def test_options(cpu_level, changed):
-    check_op("modfc", reference.modfc, inputs((3, 70, 21, 19)), OPTIONS | changed, torch.float64)
+def test_options(cpu_level_or_bf16, changed):
+    """Whatever is kept of forward, and if nothing is: with few points a sample, and with samples of several tiles."""
+    options = OPTIONS | changed
+    keeps = {"", "linear"}
+    if options["activation"] != "sin":
+        keeps.add("branches")
+        if options["activation"] == "linear" and options["clamp"] is None:
+            keeps.add("demodulation")
+    for keep in sorted(keeps):
+        check_op("modfc", reference.modfc, inputs((3, 70, 21, 19)), options, torch.float64, keep)
+        check_op("modfc", reference.modfc, inputs((2, 131, 5, 7)), options, torch.float32, keep)
 
 
 @pytest.mark.parametrize("noise", ["none", "points", "samples_and_points", "transposed"])
-def test_noise_is_read_through_its_strides(cpu_level, noise):
+def test_noise_is_read_through_its_strides(cpu_level_or_bf16, noise):
     tensors = inputs((3, 50, 9, 21), noise)
-    check_op("modfc", reference.modfc, tensors, OPTIONS | {"activation": "sin"}, torch.float32)
+    check_op("modfc", reference.modfc, tensors, OPTIONS | {"activation": "sin"}, torch.float32, "linear")
     tensors[3] = None
-    check_op("modfc", reference.modfc, tensors, OPTIONS, torch.float64)
+    check_op("modfc", reference.modfc, tensors, OPTIONS, torch.float64, "branches")
 
 
-def test_only_the_wanted_gradients(cpu_level):
+@pytest.mark.parametrize("sizes", [(2, 300, 35, 37), (3, 97, 33, 5)])
+def test_half_types_of_many_points(cpu_level_or_bf16, sizes):
+    """The sum of each sample's own weight gradient; pairs of rows that begin at odd rows of a tile."""
+    options = OPTIONS | {"activation": "linear"}
+    for dtype in (torch.bfloat16, torch.float16):
+        allowed = tolerance(cpu_level_or_bf16, dtype)
+        check_op("modfc", reference.modfc, inputs(sizes), options, dtype, "demodulation", allowed)
+
+
+def test_only_the_wanted_gradients(cpu_level_or_bf16):
     tensors = inputs((2, 50, 6, 9))
     backward = torch.ops.cips3d_ext.modfc_backward
     grad_y = torch.randn(2, 50, 9)
     for demodulate in (True, False):
         options = (OPTIONS | {"activation": "linear", "demodulate": demodulate}).values()
-        every = backward(grad_y, *tensors, *options, 31)
+        every = backward(grad_y, *NOTHING, *tensors, *options, 31)
         for index in range(5):
-            grads = backward(grad_y, *tensors, *options, 1 << index)
+            grads = backward(grad_y, *NOTHING, *tensors, *options, 1 << index)
             assert [grad.shape == (0,) for grad in grads] == [i != index for i in range(5)]
             assert torch.equal(grads[index], every[index])
 
 
-def test_deterministic_and_independent_of_threads(cpu_level, one_and_two_threads):
+def test_deterministic_and_independent_of_threads(cpu_level_or_bf16, one_and_two_threads):
     tensors, grad_y = inputs((130, 11, 19, 21)), torch.randn(130, 11, 21)
     results = []
     for threads in one_and_two_threads:
         torch.set_num_threads(threads)
         runs = [
-            [torch.ops.cips3d_ext.modfc(*tensors, *OPTIONS.values())]
-            + list(torch.ops.cips3d_ext.modfc_backward(grad_y, *tensors, *OPTIONS.values(), 31))
+            [torch.ops.cips3d_ext.modfc(*tensors, *OPTIONS.values(), "")[0]]
+            + list(torch.ops.cips3d_ext.modfc_backward(grad_y, *NOTHING, *tensors, *OPTIONS.values(), 31))
             for _ in range(2)
         ]
         assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
@@ -109,10 +133,17 @@ def test_deterministic_and_independent_of_threads(cpu_level, one_and_two_threads
             assert torch.equal(one, two)
 
 
-def test_nan_stays_nan_and_clamp_limits_infinity(cpu_level):
+def test_relu_of_minus_infinity_is_zero(cpu_level_or_bf16):
+    x, one = torch.tensor([float("-inf"), -1.0, 2.0, float("nan")]).reshape(1, 4, 1), torch.ones(1, 1)
+    options = OPTIONS | {"demodulate": False, "style_offset": 0.0, "scale": 1.0, "gain": 1.0, "activation": "relu"}
+    found = torch.ops.cips3d_ext.modfc(x, one, one, None, None, *options.values(), "")[0]
+    torch.testing.assert_close(found, reference.modfc(x, one, one, **options), rtol=0, atol=0, equal_nan=True)
+
+
+def test_nan_stays_nan_and_clamp_limits_infinity(cpu_level_or_bf16):
     x = torch.tensor([float("nan"), float("inf"), float("-inf"), 0.5]).reshape(1, 4, 1)
     one = torch.ones(1, 1)
     options = (OPTIONS | {"demodulate": False, "style_offset": 0.0, "scale": 1.0, "gain": 1.0, "clamp": 2.0}).values()
-    found = torch.ops.cips3d_ext.modfc(x, one, one, None, None, *options).flatten()
+    found = torch.ops.cips3d_ext.modfc(x, one, one, None, None, *options, "")[0].flatten()
     wanted = torch.tensor([float("nan"), 2.0, -2.0, 0.5])
     torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
