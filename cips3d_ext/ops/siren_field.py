@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from .. import reference
 from ._checks import autocast_to_active, check_one_dtype, check_shape, check_tensors
 from ._registry import OpSpec, call, register
-from ._siren import FieldSizes, LinearMap, check_field, check_packed, named_tensors, pack_field
+from ._siren import FieldSizes, LinearMap, check_field, check_packed, named_tensors, pack_field, reduced_precision
 
 _ARGUMENTS = (
     "Tensor points, Tensor parameters, Tensor? gamma, Tensor? beta, Tensor? directions, int[] widths, "
-    "int colour_width, int features, float point_scale, float gamma_scale, float gamma_offset, float beta_scale"
+    "int colour_width, int features, float point_scale, float gamma_scale, float gamma_offset, float beta_scale, "
+    "bool reduced_precision"
 )
 SCHEMA = f"siren_field({_ARGUMENTS}) -> (Tensor features, Tensor density)"
 SCHEMA_BACKWARD = (
@@ -64,7 +65,7 @@ def _fake(
     widths: list[int],
     colour_width: int,
     features: int,
-    *scales: float,
+    *options: Any,
 ) -> tuple[Tensor, Tensor]:
     _check_points(points, directions)
     B, N = points.shape[:2]
@@ -115,6 +116,9 @@ def siren_field(
         directions: [B,R,3], the colour layer's first three inputs; each is that of N / R consecutive points.
         impl: "auto" (native kernel if there is one), "fused" (native or RuntimeError), "reference".
 
+    torch.set_float32_matmul_precision rules the float32 products as it rules torch's own: at "highest" they have
+    float32's accuracy, at "high" and "medium" the CUDA kernels round their operands to float16 (11 bits, as TF32).
+
     Returns: SirenFieldOutput(features [B,*,C] or None, density [B,*]) in the dtype of points (the active dtype under
         autocast), contiguous.
     Raises: ValueError for wrong shapes, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
@@ -129,7 +133,7 @@ def siren_field(
     flat = points.reshape(points.shape[0], math.prod(points.shape[1:-1]), points.shape[-1])
     _check_points(flat, directions)
     sizes = check_field("siren_field", named, points.shape[0], directions is not None)
-    options = (*sizes, point_scale, gamma_scale, gamma_offset, beta_scale)
+    options = (*sizes, point_scale, gamma_scale, gamma_offset, beta_scale, reduced_precision())
     out, sigma = call("siren_field", impl, (flat, *pack_field(named), directions), options)
     shape = points.shape[:-1]
     return SirenFieldOutput(None if feature is None else out.reshape(*shape, sizes.features), sigma.reshape(shape))

@@ -68,6 +68,7 @@ def siren_field(
     gamma_scale: float = 1.0,
     gamma_offset: float = 0.0,
     beta_scale: float = 1.0,
+    reduced_precision: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """features [B,N,C] and density [B,N] of points [B,N,3], in the dtype of points.
 
@@ -76,7 +77,7 @@ def siren_field(
 
     parameters: weight [O,I] and bias [O] of every layer in the order of `siren_field_shapes`, flat. gamma, beta [B,F],
     the layers one after the other, or None as in `film_sine`, which also has the scales. directions [B,R,3], each for
-    N / R consecutive points, or None.
+    N / R consecutive points, or None. reduced_precision is a permission for kernels; nothing is rounded here.
     """
     field = _unpack(parameters, gamma, beta, widths, colour_width, features, directions is not None)
     scales = (gamma_scale, gamma_offset, beta_scale)
@@ -103,6 +104,7 @@ def siren_field_backward(
     gamma_scale: float = 1.0,
     gamma_offset: float = 0.0,
     beta_scale: float = 1.0,
+    reduced_precision: bool = False,
     grad_mask: int = ALL_GRADIENTS,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of points, parameters, gamma, beta and directions from grad_features [B,N,C] and grad_density [B,N].

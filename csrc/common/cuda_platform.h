@@ -182,6 +182,25 @@ __device__ __forceinline__ void mma_bfloat16(float (&d)[4], const uint32_t (&a)[
 }
 #undef CIPS3D_MMA
 
+// Two numbers rounded to float16 in one register, the first in its low half; and back.
+__device__ __forceinline__ uint32_t pack_float16(float low, float high) {
+#ifdef CIPS3D_EMULATED
+  return uint32_t{simt::to_half_bits(low)} | uint32_t{simt::to_half_bits(high)} << 16;
+#else
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#endif
+}
+
+__device__ __forceinline__ float2 unpack_float16(uint32_t pair) {
+#ifdef CIPS3D_EMULATED
+  return make_float2(simt::from_half_bits(uint16_t(pair)), simt::from_half_bits(uint16_t(pair >> 16)));
+#else
+  return __half22float2(*reinterpret_cast<const __half2*>(&pair));
+#endif
+}
+
 // Four 8x8 matrices of 16-bit numbers from shared memory: lane l gives the address of row l % 8 of matrix l / 8, and
 // gets elements (g, 2t..2t+1) of each, or of their transposes.
 template <bool Transposed>

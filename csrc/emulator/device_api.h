@@ -50,6 +50,8 @@ T __ldg(const T* pointer) {
 }
 inline uint32_t __float_as_uint(float value) { return cips3d::simt::float_bits(value); }
 inline float __uint_as_float(uint32_t bits) { return cips3d::simt::bits_float(bits); }
+inline float __sinf(float x) { return std::sin(x); }
+inline float __cosf(float x) { return std::cos(x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }

@@ -20,10 +20,9 @@ namespace {
 
 constexpr unsigned char kPoison = 0xff;  // all ones is a NaN in every floating type: what nobody wrote shows
 constexpr size_t kSharedAlignment = 128;
-constexpr unsigned kMaxThreads = 1024;           // a block's limits on every GPU from sm_80 on
-constexpr unsigned kMaxBlocksYZ = 65535;         // a grid's y and z
-constexpr size_t kMaxStaticShared = 48 << 10;    // what a block may have without asking
-constexpr size_t kMaxDynamicShared = 163 << 10;  // sm_80
+constexpr unsigned kMaxThreads = 1024;         // a block's limits on every GPU from sm_80 on
+constexpr unsigned kMaxBlocksYZ = 65535;       // a grid's y and z
+constexpr size_t kMaxStaticShared = 48 << 10;  // what a block may have without asking
 
 struct SharedArray {
   explicit SharedArray(size_t bytes)

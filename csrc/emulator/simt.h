@@ -13,6 +13,8 @@
 namespace cips3d::simt {
 
 constexpr unsigned kWarpLanes = 32;
+constexpr size_t kMaxDynamicShared = 163 << 10;  // of a block, as on sm_80
+constexpr int kMultiprocessors = 3;              // launchers that fill the device make a few blocks
 constexpr size_t kMaxLaneBytes = 32;  // what one lane can bring to a collective: an mma's A and B fragments, 24 bytes
 
 struct Index3 {

@@ -19,6 +19,7 @@ struct SirenFieldCall {
   SirenNetwork network;
   int64_t batch, count;          // B, N
   int64_t points_per_direction;  // N / R; N without directions
+  bool reduced_precision;        // float32 products may round their operands as TF32 does
 };
 
 using SirenFieldOutputs = std::tuple<Tensor, Tensor>;                            // features, density
@@ -35,7 +36,8 @@ enum SirenFieldGradient : int {
 
 inline SirenFieldCall make_siren_field_call(const Tensor& points, const Tensor& parameters,
                                             const std::optional<Tensor>& gamma, const std::optional<Tensor>& beta,
-                                            const std::optional<Tensor>& directions, const SirenOptions& options) {
+                                            const std::optional<Tensor>& directions, const SirenOptions& options,
+                                            bool reduced_precision) {
   constexpr const char* op = "siren_field";
   check_floating(op, "points", points);
   check_dimensions(op, "points", points, 3, "[B,N,3]");
@@ -63,17 +65,20 @@ inline SirenFieldCall make_siren_field_call(const Tensor& points, const Tensor& 
           network,
           batch,
           count,
-          per_direction};
+          per_direction,
+          reduced_precision};
 }
 
 template <SirenFieldOutputs (*Forward)(const SirenFieldCall&)>
 SirenFieldOutputs siren_field_entry(Tensor points, Tensor parameters, std::optional<Tensor> gamma,
                                     std::optional<Tensor> beta, std::optional<Tensor> directions,
                                     std::vector<int64_t> widths, int64_t colour_width, int64_t features,
-                                    double point_scale, double gamma_scale, double gamma_offset, double beta_scale) {
+                                    double point_scale, double gamma_scale, double gamma_offset, double beta_scale,
+                                    bool reduced_precision) {
   return Forward(make_siren_field_call(
       points, parameters, gamma, beta, directions,
-      {widths, colour_width, features, directions.has_value(), point_scale, gamma_scale, gamma_offset, beta_scale}));
+      {widths, colour_width, features, directions.has_value(), point_scale, gamma_scale, gamma_offset, beta_scale},
+      reduced_precision));
 }
 
 // Type of a library's backward: (call, grad_features and grad_density contiguous or absent (zero), grad_mask); a
@@ -87,10 +92,11 @@ SirenFieldGradients siren_field_backward_entry(std::optional<Tensor> grad_featur
                                                std::optional<Tensor> beta, std::optional<Tensor> directions,
                                                std::vector<int64_t> widths, int64_t colour_width, int64_t features,
                                                double point_scale, double gamma_scale, double gamma_offset,
-                                               double beta_scale, int64_t grad_mask) {
+                                               double beta_scale, bool reduced_precision, int64_t grad_mask) {
   const SirenFieldCall call = make_siren_field_call(
       points, parameters, gamma, beta, directions,
-      {widths, colour_width, features, directions.has_value(), point_scale, gamma_scale, gamma_offset, beta_scale});
+      {widths, colour_width, features, directions.has_value(), point_scale, gamma_scale, gamma_offset, beta_scale},
+      reduced_precision);
   constexpr const char* op = "siren_field_backward";
   if (grad_features) {
     check_shape(op, "grad_features", *grad_features, {call.batch, call.count, features}, "[B,N,C] like features");

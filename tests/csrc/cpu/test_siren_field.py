@@ -7,7 +7,7 @@ from cips3d_ext import reference
 
 from ._compare import TOLERANCE, assert_close
 
-SCALES = {"point_scale": 1.5, "gamma_scale": 0.5, "gamma_offset": 2.0, "beta_scale": 0.25}
+SCALES = {"point_scale": 1.5, "gamma_scale": 0.5, "gamma_offset": 2.0, "beta_scale": 0.25, "reduced_precision": False}
 GRADIENTS = ("points", "parameters", "gamma", "beta", "directions")
 # widths, colour_width, features, (B, N), R (0: no directions)
 FIELDS = {

@@ -1,0 +1,139 @@
+"""siren_field's CUDA kernels on the emulator, against the reference in float64.
+
+The phases are those of CIPS-3D: frequencies about 30, arguments of the sines up to about 20 rad.
+"""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from cips3d_ext import reference
+from cips3d_ext.testing import assert_close, relative_error
+
+SCALES = (2 / 0.24, 15.0, 30.0, 1.0)  # point_scale, gamma_scale, gamma_offset, beta_scale
+OPTIONS = ("widths", "colour_width", "features", "point_scale", "gamma_scale", "gamma_offset", "beta_scale")
+# Largest error of products with operands rounded to float16: 2^-12 of each, carried through the layers by phases of
+# tens of rad. An order of magnitude above float16's own, two below the errors of a wrong fragment.
+ROUNDED_OPERANDS = {3: 2e-3, 9: 1e-2}  # by the number of sine layers, up to these
+
+
+@dataclass(frozen=True)
+class Field:
+    batch: int
+    points: int
+    widths: tuple[int, ...]
+    colour: int = 0
+    features: int = 0
+    rays: int = 0
+    film: bool = True
+
+    def tensors(self, dtype):
+        generator = torch.Generator().manual_seed(self.points)
+
+        def uniform(*shape):
+            return 2 * torch.rand(*shape, generator=generator, dtype=torch.float64) - 1
+
+        shapes = reference.siren_field_shapes([*self.widths], self.colour, self.features, self.rays > 0)
+        parameters = [t for O, I in shapes for t in ((6 / I) ** 0.5 / 25 * uniform(O * I), 0.3 * uniform(O) / I**0.5)]
+        film = (self.batch, sum(self.widths) + self.colour)
+        tensors = [0.12 * uniform(self.batch, self.points, 3), torch.cat(parameters)]
+        tensors += [0.3 * uniform(*film), uniform(*film)] if self.film else [None, None]
+        tensors.append(uniform(self.batch, self.rays, 3) if self.rays else None)
+        return [None if t is None else t.to(dtype) for t in tensors]
+
+    def options(self, reduced_precision=False):
+        return ([*self.widths], self.colour, self.features, *SCALES, reduced_precision)
+
+    def expected(self, tensors):
+        wide = [None if t is None else t.double() for t in tensors]
+        return reference.siren_field(*wide, **dict(zip(OPTIONS, self.options(), strict=False)))
+
+    def rounded_operands(self):
+        layers = len(self.widths) + (self.colour > 0)
+        return next(value for most, value in ROUNDED_OPERANDS.items() if layers <= most)
+
+
+FIELDS = {
+    "one_point": Field(1, 1, (16,), 16, 1),
+    "demo": Field(2, 37, (64, 64), 32, 16),
+    "released": Field(2, 265, (128, 128), 64, 32),  # a second tile of 256 points, partly filled
+    "odd_widths": Field(3, 131, (35, 17, 80), 19, 35),
+    "directions": Field(2, 150, (32, 48), 16, 3, rays=10),
+    "pigan": Field(1, 20, (128,) * 8, 128, 3, rays=4),  # weights come piece by piece
+    "wide": Field(1, 133, (256, 256), 64, 3, rays=7),
+    "beyond_the_tensor_cores": Field(2, 9, (264, 32), 0, 5),
+    "density_alone": Field(2, 33, (80, 17)),
+    "without_film": Field(2, 40, (24,), 24, 4, film=False),
+}
+every_field = pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+
+
+def check(actual, expected, dtype, reduced, field, what):
+    """Within the dtype's tolerance; with operands of 16 bits (always for 16-bit inputs) also within theirs."""
+    if dtype in (torch.float64, torch.float32) and not reduced:
+        assert_close(actual, expected, dtype, what)
+    else:
+        tolerance = field.rounded_operands() + (2.0**-8 if dtype == torch.bfloat16 else 0)
+        assert relative_error(actual, expected) < tolerance, what
+
+
+@every_field
+@pytest.mark.parametrize(
+    ("dtype", "reduced"),
+    [
+        (torch.float64, False),
+        (torch.float32, False),
+        (torch.float32, True),
+        (torch.float16, False),
+        (torch.bfloat16, False),
+    ],
+    ids=str,
+)
+def test_forward(emulated, field, dtype, reduced):
+    tensors = field.tensors(dtype)
+    actual = emulated.in_all_schedules(emulated.ops.siren_field, *tensors, *field.options(reduced))
+    assert [t.dtype for t in actual] == [dtype, dtype]
+    for output, expected, name in zip(actual, field.expected(tensors), ("features", "density"), strict=True):
+        check(output, expected, dtype, reduced, field, name)
+
+
+def test_reduced_precision_is_what_rounds(emulated):
+    """The two float32 modes differ as they should: one is as good as float32, the other as good as float16 operands."""
+    field = FIELDS["released"]
+    tensors = field.tensors(torch.float32)
+    wanted = field.expected(tensors)[0]
+    errors = [
+        relative_error(emulated.ops.siren_field(*tensors, *field.options(reduced))[0], wanted)
+        for reduced in (False, True)
+    ]
+    assert errors[0] < 1e-5 and 1e-5 < errors[1] < ROUNDED_OPERANDS[3]
+
+
+@pytest.mark.parametrize(("batch", "points", "rays"), [(0, 6, 2), (2, 0, 0), (2, 0, 3)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_no_points(emulated, batch, points, rays, dtype):
+    field = Field(batch, points, (16, 16), 16, 3, rays=rays)
+    features, density = emulated.ops.siren_field(*field.tensors(dtype), *field.options())
+    assert features.shape == (batch, points, 3) and density.shape == (batch, points)
+
+
+def test_strided_inputs(emulated):
+    field = FIELDS["directions"]
+    tensors = field.tensors(torch.float32)
+    strided = [torch.stack([t, t], -1)[..., 0] for t in tensors]
+    for actual, wanted in zip(
+        emulated.ops.siren_field(*strided, *field.options()),
+        emulated.ops.siren_field(*tensors, *field.options()),
+        strict=True,
+    ):
+        assert torch.equal(actual, wanted)
+
+
+def test_shape_errors_name_the_argument(emulated):
+    field = FIELDS["demo"]
+    points, parameters, gamma, beta, _ = field.tensors(torch.float32)
+    with pytest.raises(RuntimeError, match=r"siren_field: parameters must be \[P\].*got \[7\]"):
+        emulated.ops.siren_field(points, parameters[:7], gamma, beta, None, *field.options())
+    with pytest.raises(RuntimeError, match=r"siren_field: gamma must be \[B,F\].*got \[2,5\]"):
+        emulated.ops.siren_field(points, parameters, gamma[:, :5], beta, None, *field.options())
