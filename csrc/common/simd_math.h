@@ -55,10 +55,21 @@ CIPS3D_INLINE void sin_cos_by_lane(Vec<T> x, Vec<T>& sine, Vec<T>& cosine) {
   cosine = load(buffer + 2 * kLanes<T>);
 }
 
+// Whether any |x| is above the limit.
+CIPS3D_INLINE bool any_beyond(Vec<float> x, float limit) {
+  const Vec<float> magnitude = (Vec<float>)((Bits)x & 0x7fffffffu);
+#if defined(__AVX512F__)
+  // The comparison's own mask: gcc makes a vector of any()'s argument and compares that again.
+  return _mm512_cmp_ps_mask((__m512)magnitude, (__m512)broadcast(limit), _CMP_GT_OQ) != 0;
+#else
+  return any(magnitude > limit);
+#endif
+}
+
 // sin and cos. Absolute error 1.5e-7 for |x| <= kSinLimit (2.1e-7 without a fused multiply-add), correctly rounded
 // beyond; NaN for NaN and infinity.
 CIPS3D_INLINE void sin_cos(Vec<float> x, Vec<float>& sine, Vec<float>& cosine) {
-  if (__builtin_expect(any((x > kSinLimit) | (x < -kSinLimit)), false)) return sin_cos_by_lane<float>(x, sine, cosine);
+  if (__builtin_expect(any_beyond(x, kSinLimit), false)) return sin_cos_by_lane<float>(x, sine, cosine);
   Bits sign;
   const Vec<float> r = reduce_by_pi(x, sign);
   const Vec<float> r2 = r * r;

@@ -152,7 +152,8 @@ class SirenBackward {
     const SirenCpuMap& map = layout_.sine[k];
     const int64_t stride = layout_.stride[k + 1];
     T* grad = tile_.cosine(k);
-    if (gradients_.wants_weights)
+    if (gradients_.wants_weights && k == 0) accumulate_points(rows);
+    if (gradients_.wants_weights && k > 0)
       accumulate_transposed(rows, map.layer.outputs, map.layer.inputs, static_cast<const T*>(grad), stride,
                             tile_.activation(k), layout_.stride[k], image_sums_ + map.gradient);
     T* sums = grad_h() + map.film;
@@ -168,15 +169,36 @@ class SirenBackward {
     }
   }
 
+  // G of the first layer, whose three inputs would fill a register block to a fifth.
+  void accumulate_points(int64_t rows) {
+    const SirenCpuMap& map = layout_.sine[0];
+    const int64_t stride = layout_.stride[1], sums_stride = row_stride(kSirenCoordinates);
+    for (int64_t j = 0; j < map.layer.outputs; j += kLanes<T>) {
+      Vec<T> sums[kSirenCoordinates] = {};
+      for (int64_t r = 0; r < rows; ++r) {
+        const T* point = tile_.activation(0) + r * layout_.stride[0];
+        const Vec<T> grad = load(tile_.cosine(0) + r * stride + j);
+        for (int64_t i = 0; i < kSirenCoordinates; ++i) sums[i] += point[i] * grad;
+      }
+      T* to = image_sums_ + map.gradient + j * sums_stride;
+      for (int64_t lane = 0; lane < min(kLanes<T>, map.layer.outputs - j); ++lane)
+        for (int64_t i = 0; i < kSirenCoordinates; ++i) to[lane * sums_stride + i] += sums[i][lane];
+    }
+  }
+
+  // The first layer's inputs: dot products with the columns of its weight, which its panels hold as rows.
   void into_points(int64_t rows) {
     const SirenCpuMap& map = layout_.sine[0];
-    const T scale = T(net_.point_scale);
-    multiply(rows, map.layer.outputs, kSirenCoordinates, static_cast<const T*>(tile_.cosine(0)), layout_.stride[1],
-             packed_ + map.grad_panels, [&](int64_t row, int64_t block_rows, int64_t, const T* c) {
-               for (int64_t i = 0; i < block_rows; ++i)
-                 for (int64_t j = 0; j < kSirenCoordinates; ++j)
-                   grad_points_[(row + i) * kSirenCoordinates + j] = scale * c[i * kPanel<T> + j];
-             });
+    for (int64_t r = 0; r < rows; ++r) {
+      Vec<T> sums[kSirenCoordinates] = {};
+      for (int64_t j = 0; j < map.layer.outputs; j += kLanes<T>) {
+        const Vec<T> grad = load(tile_.cosine(0) + r * layout_.stride[1] + j);
+        const T* weight = packed_ + map.panels + j / kPanel<T> * kPanel<T> * kSirenCoordinates + j % kPanel<T>;
+        for (int64_t i = 0; i < kSirenCoordinates; ++i) sums[i] += grad * load(weight + i * kPanel<T>);
+      }
+      for (int64_t i = 0; i < kSirenCoordinates; ++i)
+        grad_points_[r * kSirenCoordinates + i] = T(net_.point_scale) * sum(sums[i]);
+    }
   }
 
   static void add_columns(int64_t rows, int64_t columns, const T* x, int64_t stride, T* sums) {
