@@ -19,7 +19,7 @@ def eager(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) 
 def main() -> None:
     args = parser("film_sine").parse_args()
     start(args)
-    B, N = (2, 64) if args.quick else (4, 24 * 32 * 32)
+    B, N = (2, 64) if args.quick else (4, 24 * 32 * 32) if args.device == "cpu" else (8, 24 * 64 * 64)
     for dtype in (torch.float32, torch.bfloat16):
         for I, O in ((3, 128), (128, 128), (128, 64)):
             tensors = (

@@ -70,7 +70,7 @@ def prepare(args: argparse.Namespace, cache: str) -> list[Prepared]:
                 run()
                 return torch.empty(0)
 
-            one = Prepared(Contender(name, step, [], ("step",)), "step", torch.empty(0, device=args.device), row)
+            one = Prepared(Contender(name, step, [], ("step",)), "step", args.device, [], row)
             row["peak_mb"] = round(memory_mb(one.step, args.device)[0], 1)
             result.append(one)
     return result

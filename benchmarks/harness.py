@@ -9,6 +9,7 @@ backward pass, whether a second run gives the same bits, versions, machine, load
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -35,10 +36,10 @@ Row = dict[str, Any]
 
 @dataclass
 class Contender:
-    """run() computes the op's main output from `inputs`, which have requires_grad set."""
+    """run() computes the op's output, or its outputs, from `inputs`, which have requires_grad set."""
 
     name: str
-    run: Callable[[], Tensor]
+    run: Callable[[], Tensor | Sequence[Tensor]]
     inputs: Sequence[Tensor]
     directions: Sequence[str] = DIRECTIONS
     skipped: str = ""  # why it is not run
@@ -50,24 +51,26 @@ class Prepared:
 
     contender: Contender
     direction: str
-    cotangent: Tensor
+    device: str
+    cotangents: Sequence[Tensor]
     row: Row
     cpu_ms: list[float] = field(default_factory=list)
     wall_ms: list[float] = field(default_factory=list)
 
-    def forward(self) -> Tensor:
-        return self.contender.run()
+    def forward(self) -> list[Tensor]:
+        result = self.contender.run()
+        return [result] if isinstance(result, Tensor) else list(result)
 
     def step(self) -> list[Tensor]:
-        """The output and, with the backward pass, the gradients; direction "step" does both itself."""
+        """The outputs and, with the backward pass, the gradients; direction "step" does both itself."""
         if self.direction != "forward+backward":
             with torch.set_grad_enabled(self.direction == "step"):
-                return [self.contender.run()]
-        output = self.contender.run()
-        return [output, *torch.autograd.grad(output, self.contender.inputs, self.cotangent)]
+                return self.forward()
+        outputs = self.forward()
+        return [*outputs, *torch.autograd.grad(outputs, self.contender.inputs, self.cotangents)]
 
     def time_once(self) -> None:
-        if self.cotangent.is_cuda:
+        if self.device == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             torch.cuda._sleep(HEAD_START)
             start.record()
@@ -82,25 +85,30 @@ class Prepared:
         self.cpu_ms.append(1e3 * (time.process_time() - cpu))
         self.wall_ms.append(1e3 * (time.perf_counter() - wall))
 
-    def examine(self, expected: list[Tensor]) -> None:
+    def examine(self, expected: Sequence[Tensor]) -> None:
         """Everything of the row but the times; the first run, which compiles, is here."""
         first, again = self.step(), self.step()
-        self.row["error"] = relative_error(first[0], expected[0])
-        if len(first) > 1 and len(expected) > 1:
-            pairs = zip(first[1:], expected[1:], strict=True)
-            self.row["gradient_error"] = max(relative_error(seen, wanted) for seen, wanted in pairs)
+        errors = [relative_error(seen, wanted) for seen, wanted in zip(first, expected, strict=False)]
+        count = len(self.cotangents)
+        self.row["error"] = max(errors[:count])
+        if errors[count:]:
+            self.row["gradient_error"] = max(errors[count:])
         self.row["repeatable"] = all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
         del first, again
-        device = self.cotangent.device.type
-        self.row["peak_mb"] = round(memory_mb(self.step, device)[0], 1)
+        self.row["peak_mb"] = round(memory_mb(self.step, self.device)[0], 1)
         if self.direction == "forward+backward":
-            self.row["held_mb"] = round(memory_mb(self.forward, device)[1], 1)
+            self.row["held_mb"] = round(memory_mb(self.forward, self.device)[1], 1)
 
     def finish(self) -> None:
         self.row["cpu_ms"] = round(statistics.median(self.cpu_ms), 4)
         self.row["cpu_ms_min"] = round(min(self.cpu_ms), 4)
         self.row["wall_ms"] = round(statistics.median(self.wall_ms), 4)
         self.row["rounds"] = len(self.cpu_ms)
+
+
+def why_absent(module: str) -> str:
+    """Why a peer is not run: empty if its module is there."""
+    return "" if importlib.util.find_spec(module) else f"{module} is not installed"
 
 
 def compiled(contender: Contender) -> Contender:
@@ -110,20 +118,20 @@ def compiled(contender: Contender) -> Contender:
     return Contender(f"compile({contender.name})", run, contender.inputs, contender.directions, contender.skipped)
 
 
-def in_float64(run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Contender:
+def in_float64(run: Callable[..., Tensor | Sequence[Tensor]], inputs: Sequence[Tensor]) -> Contender:
     """What the others are compared with: run(*inputs) and its gradients in float64."""
     wide = [tensor.detach().double().requires_grad_(tensor.requires_grad) for tensor in inputs]
     return Contender("float64", lambda: run(*wide), [tensor for tensor in wide if tensor.requires_grad])
 
 
-def exact_values(expected: Tensor | Contender, backward: bool) -> tuple[list[Tensor], Tensor]:
-    """[output, gradients...] in float64 (the output alone if `expected` is one), and the cotangent used."""
-    with torch.no_grad():
-        output = expected.run() if isinstance(expected, Contender) else expected
-    cotangent = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+def exact_values(expected: Tensor | Contender, backward: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """[outputs..., gradients...] in float64 (the output alone if `expected` is one), and the cotangents used."""
+    outputs = [expected] if isinstance(expected, Tensor) else Prepared(expected, "forward", "", [], {}).step()
+    generator = torch.Generator().manual_seed(0)
+    cotangents = [torch.randn(output.shape, generator=generator).to(output) for output in outputs]
     if isinstance(expected, Contender) and backward:
-        return [output, *torch.autograd.grad(expected.run(), expected.inputs, cotangent)], cotangent
-    return [output], cotangent
+        return Prepared(expected, "forward+backward", "", cotangents, {}).step(), cotangents
+    return outputs, cotangents
 
 
 def measure(
@@ -135,19 +143,19 @@ def measure(
     describes the sizes and is copied into each row. A contender that fails leaves a row that says why.
     """
     contenders = list(contenders)
-    values, cotangent = exact_values(expected, any("backward" in d for c in contenders for d in c.directions))
-    rows, prepared = [], []
+    values, cotangents = exact_values(expected, any("backward" in d for c in contenders for d in c.directions))
+    rows, prepared, device = [], [], values[0].device.type
     for contender in contenders:
         for direction in contender.directions:
             row = {"op": op, **case, "contender": contender.name, "direction": direction}
-            row |= environment(cotangent.device.type)
+            row |= environment(device)
             rows.append(row)
             if contender.skipped:
                 row["skipped"] = contender.skipped
                 continue
             try:
-                dtype = contender.inputs[0].dtype if contender.inputs else cotangent.dtype
-                one = Prepared(contender, direction, cotangent.to(dtype), row)
+                dtype = contender.inputs[0].dtype if contender.inputs else cotangents[0].dtype
+                one = Prepared(contender, direction, device, [c.to(dtype) for c in cotangents], row)
                 one.examine(values)
                 prepared.append(one)
             except Exception as error:

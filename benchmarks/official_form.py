@@ -1,12 +1,15 @@
-"""CIPS-3D's image as public code computes it: a chain of small PyTorch operations over every sample of every ray.
+"""CIPS-3D as public code computes it: a chain of small PyTorch operations over every sample of every ray.
 
-The baseline of bench_generator.py. It takes the parameters of our `Generator`, so its numbers can be compared with
-ours, and does what the released code does with them: styles mapped anew in each pass through the field, features and
-densities of both passes concatenated, sorted by depth and gathered, weights modulated for every image and multiplied
-by bmm.
+The baseline of bench_siren_field.py, bench_render_rays.py and bench_generator.py. The last gives it the parameters of
+our `Generator`, so its numbers can be compared with ours, and it does what the released code does with them: styles
+mapped anew in each pass through the field, features and densities of both passes concatenated, sorted by depth and
+gathered, weights modulated for every image and multiplied by bmm.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,22 +26,51 @@ DEMODULATION_EPS = 1e-8
 SLOPE = 0.2
 
 
-def film(layer: torch.nn.Module, x: Tensor, w: Tensor) -> Tensor:
-    """sin((15 a + 30) (W x + c) + b), a and b linear in the style w."""
-    frequency, phase = 15 * layer.gamma(w) + 30, layer.beta(w)
-    return torch.sin(frequency[:, None] * F.linear(x, layer.weight, layer.bias) + phase[:, None])
+class Field(NamedTuple):
+    """The tensors of CIPS-3D's field, by the names that `cips3d_ext.siren_field` gives them."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    density: tuple[Tensor, Tensor]
+    colour: tuple[Tensor, Tensor]
+    feature: tuple[Tensor, Tensor]
+    gamma: list[Tensor]
+    beta: list[Tensor]
+
+    @classmethod
+    def of(cls, flat: Sequence[Tensor]) -> Field:
+        """From the list that `flat` gives: two trunk layers, density, colour, feature, then three gammas and betas."""
+        maps = [(flat[k], flat[k + 1]) for k in range(0, 10, 2)]
+        return cls(maps[:2], maps[2], maps[3], maps[4], list(flat[10:13]), list(flat[13:16]))
 
 
-def field(generator: Generator, points: Tensor, w: Tensor) -> Tensor:
-    """points [B,R,S,3] -> features and density together [B,R,S,C+1]."""
-    B, R, S, _ = points.shape
+def example_field(batch: int) -> list[Tensor]:
+    """A field of the released sizes at its initial spread, with styles, as the list that `Field.of` takes."""
+    sizes = [(128, 3), (128, 128), (1, 128), (64, 128), (32, 64)]
+    maps = [((torch.rand(o, i) * 2 - 1) * (6 / i) ** 0.5 / 25, torch.randn(o) / 10) for o, i in sizes]
+    gamma, beta = ([scale * torch.randn(batch, width) for width in (128, 128, 64)] for scale in (0.3, 0.3))
+    return [*(tensor for pair in maps for tensor in pair), *gamma, *beta]
+
+
+def field_chain(points: Tensor, field: Field) -> tuple[Tensor, Tensor]:
+    """points [B,N,3] -> features [B,N,C], density [B,N], layer by layer: sin((15 gamma + 30) (W x + c) + beta)."""
+    x = points * WARP
+    for (weight, bias), gamma, beta in zip(field.layers, field.gamma, field.beta, strict=False):
+        x = film(x, weight, bias, gamma, beta)
+    density = F.linear(x, *field.density)
+    return F.linear(film(x, *field.colour, field.gamma[-1], field.beta[-1]), *field.feature), density[..., 0]
+
+
+def film(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return torch.sin((15 * gamma + 30)[:, None] * F.linear(x, weight, bias) + beta[:, None])
+
+
+def generator_field(generator: Generator, w: Tensor) -> Field:
+    """The styles mapped for one pass."""
     model = generator.field
-    x = points.reshape(B, R * S, 3) * WARP
-    for layer in model.layers:
-        x = film(layer, x, w)
-    density = model.density(x)
-    features = model.feature(film(model.colour, x, w))
-    return torch.cat([features, density], -1).reshape(B, R, S, -1)
+    sines = [*model.layers, model.colour]
+    maps = [(layer.weight, layer.bias) for layer in [*model.layers, model.density, model.colour, model.feature]]
+    gamma, beta = [layer.gamma(w) for layer in sines], [layer.beta(w) for layer in sines]
+    return Field(maps[:-3], maps[-3], maps[-2], maps[-1], gamma, beta)
 
 
 def integrate(values: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,23 +99,32 @@ def importance(depths: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     return bin_ends[..., 0] + (u - cdf_ends[..., 0]) / step * (bin_ends[..., 1] - bin_ends[..., 0])
 
 
-def ray_features(generator: Generator, w: Tensor, rays: Rays, draws: Draws) -> Tensor:
-    """Coarse pass, fine pass, merge, integration: [B,R,C]."""
-    assert draws.jitter is not None and draws.u is not None
-    B, R, S = draws.jitter.shape
-    origins, directions = rays.origins[:, :, None], rays.directions[:, :, None]
-    even = torch.linspace(NEAR, FAR, S, dtype=w.dtype, device=w.device)
-    coarse_depths = (even + (draws.jitter - 0.5) * (even[1] - even[0]))[..., None]
-    coarse = field(generator, origins + coarse_depths * directions, w)
+def ray_chain(
+    origins: Tensor, directions: Tensor, jitter: Tensor, u: Tensor, field: Callable[[], Field]
+) -> tuple[Tensor, Tensor]:
+    """Coarse pass, fine pass, merge, integration: feature [B,R,C], weights [B,R,2S] by increasing depth.
+
+    `field` is called for each pass.
+    """
+    B, R, S = jitter.shape
+    origins, directions = origins[:, :, None], directions[:, :, None]
+
+    def values(depths: Tensor) -> Tensor:
+        features, density = field_chain((origins + depths * directions).reshape(B, R * S, 3), field())
+        return torch.cat([features, density[..., None]], -1).reshape(B, R, S, -1)
+
+    even = torch.linspace(NEAR, FAR, S, dtype=jitter.dtype, device=jitter.device)
+    coarse_depths = (even + (jitter - 0.5) * (even[1] - even[0]))[..., None]
+    coarse = values(coarse_depths)
     with torch.no_grad():
         weights = integrate(coarse, coarse_depths)[1].reshape(B * R, S)
-        fine_depths = importance(coarse_depths.reshape(B * R, S), weights, draws.u.reshape(B * R, S))
+        fine_depths = importance(coarse_depths.reshape(B * R, S), weights, u.reshape(B * R, S))
         fine_depths = fine_depths.reshape(B, R, S, 1)
-    fine = field(generator, origins + fine_depths * directions, w)
-    values, depths = torch.cat([fine, coarse], -2), torch.cat([fine_depths, coarse_depths], -2)
+    merged, depths = torch.cat([values(fine_depths), coarse], -2), torch.cat([fine_depths, coarse_depths], -2)
     order = torch.sort(depths, -2).indices
-    values = torch.gather(values, -2, order.expand(-1, -1, -1, values.shape[-1]))
-    return integrate(values, torch.gather(depths, -2, order))[0]
+    merged = torch.gather(merged, -2, order.expand(-1, -1, -1, merged.shape[-1]))
+    feature, weights = integrate(merged, torch.gather(depths, -2, order))
+    return feature, weights[..., 0]
 
 
 def modulated(layer: torch.nn.Module, x: Tensor, w: Tensor) -> Tensor:
@@ -106,6 +147,8 @@ def inr(generator: Generator, x: Tensor, w: Tensor) -> Tensor:
 
 def official_pixels(generator: Generator, z_shape: Tensor, z_appearance: Tensor, rays: Rays, draws: Draws) -> Tensor:
     """Main and auxiliary colours [2,B,R,3] of all rays."""
-    feature = ray_features(generator, generator.shape_mapping(z_shape), rays, draws)
+    assert draws.jitter is not None and draws.u is not None
+    w = generator.shape_mapping(z_shape)
+    feature, _ = ray_chain(*rays, draws.jitter, draws.u, lambda: generator_field(generator, w))
     main = inr(generator, feature, generator.appearance_mapping(z_appearance))
     return torch.stack([main, torch.tanh(generator.aux_rgb(feature))])

@@ -20,6 +20,8 @@ import matplotlib.pyplot as plt
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 SINE_FLOPS = 22  # reduction and polynomial of a sine by multiply-adds (csrc/common/simd_math.h), on a CPU
 SCAN_FLOPS = 16  # of a sample in volume rendering, besides its features: exp, products, sums
+# CIPS-3D's field, 3 -> 128 -> 128 -> (1, 64 -> 32), of one point
+FIELD_FLOPS, FIELD_SINES, FIELD_OUTPUTS = 2 * (3 * 128 + 128 * 128 + 128 + 128 * 64 + 64 * 32), 128 + 128 + 64, 33
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,28 @@ def _sample_pdf(row: Row) -> list[Work]:
     return [Work(0, row["P"] * (2 * row["bins"] - 1 + 2 * row["n"]))]
 
 
+def _siren_field(row: Row) -> list[Work]:
+    N = row["points"]
+    forward = Work(FIELD_FLOPS * N, (3 + FIELD_OUTPUTS) * N, FIELD_SINES * N)
+    # nothing of a layer is kept: the forward products and sines, their cosines, and two products for each of the first
+    return [forward, Work(3 * forward.flops, (6 + FIELD_OUTPUTS) * N, 2 * forward.special)]
+
+
+def _render_rays(row: Row) -> list[Work]:
+    R, S = row["rays"], row["S"]
+    points = 2 * S * R
+    forward = Work(FIELD_FLOPS * points, R * (6 + 2 * S + FIELD_OUTPUTS + 2 * S), FIELD_SINES * points)
+    return [forward, Work(3 * forward.flops, R * (6 + 3 * S + FIELD_OUTPUTS + 2 * S), 2 * forward.special)]
+
+
 WORK: dict[str, Callable[[Row], list[Work]]] = {
     "modfc": _modfc,
     "film_sine": _film_sine,
     "volume_render": _volume_render,
     "merge_samples": _merge_samples,
     "sample_pdf": _sample_pdf,
+    "siren_field": _siren_field,
+    "render_rays": _render_rays,
 }
 
 

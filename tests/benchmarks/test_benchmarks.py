@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import official_form
 import pytest
 import roofline
 
@@ -13,8 +14,17 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py"))
 OPS = [name for name in SCRIPTS if name != "train_step"]  # whose rows have contenders with equal results
 
-
 SMALL = ("--quick", "--no-compile", "--device", "cpu", "--rounds", "1")
+# argv: the folder, then the options of every script; importing torch once
+ALL_IN_ONE_PROCESS = """
+import pathlib, runpy, sys
+folder, options = sys.argv[1], sys.argv[2:]
+sys.path.insert(0, "benchmarks")
+for script in ["benchmarks/ceilings.py", *sorted(map(str, pathlib.Path("benchmarks").glob("bench_*.py")))]:
+    name = pathlib.Path(script).stem.removeprefix("bench_")
+    sys.argv = [script, *options, "--out", f"{folder}/{name}.jsonl"]
+    runpy.run_path(script, run_name="__main__")
+"""
 
 
 def run(*words: str) -> None:
@@ -26,8 +36,7 @@ def run(*words: str) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    for name in [*(f"bench_{op}" for op in SCRIPTS), "ceilings"]:
-        run(f"benchmarks/{name}.py", *SMALL, "--out", str(folder / f"{name.removeprefix('bench_')}.jsonl"))
+    run("-c", ALL_IN_ONE_PROCESS, str(folder), *SMALL)
     return folder
 
 
@@ -59,6 +68,13 @@ def test_parts_of_a_training_step(results):
     parts = {row["part"] for row in rows}
     assert {"data", "discriminator, R1", "generator", "whole step"} < parts
     assert all(row["cpu_ms"] > 0 for row in rows)
+
+
+def test_the_field_is_counted_as_its_tensors_say():
+    maps = official_form.example_field(1)[:10]
+    assert 2 * sum(weight.numel() for weight in maps[::2]) == roofline.FIELD_FLOPS
+    assert maps[4].shape[0] + maps[8].shape[0] == roofline.FIELD_OUTPUTS
+    assert sum(maps[k].shape[0] for k in (0, 2, 6)) == roofline.FIELD_SINES
 
 
 def test_ceilings(results):
