@@ -37,6 +37,7 @@ def test_overrides_reach_defaults_and_the_generator():
         ("discriminator.aux_channels=[]", "loss.use_aux is true"),
         ("schedule.resolutions=[8, 64]", "goes up to 64"),
         ("schedule.resolution_shares=[0.5]", "one share for each resolution"),
+        ("schedule.lr_factors=[1, 0]", "one factor > 0 for each resolution"),
     ],
 )
 def test_mistakes(assignment, message):

@@ -165,3 +165,12 @@ def test_the_bar_counts_what_ends_the_run(tiny, tmp_path, capsys):
     train(replace(tiny(), "schedule", minutes=0.05), tmp_path / "minutes")
     shown = capsys.readouterr().err
     assert re.search(r"/3 s, step=\d+, it/s=", shown) and "it/s, px" not in shown
+
+
+def test_learning_rates_follow_the_resolution(tiny, tmp_path):
+    config = tiny("schedule.lr_factors=[1, 0.25]")
+    rates = config.optimizer.g_lr, config.optimizer.d_lr
+    for steps, factor in ((3, 1.0), (4, 0.25), (6, 0.25)):  # a run in parts: also after resuming
+        state = load_checkpoint(train(replace(config, "schedule", last_step=steps), tmp_path).checkpoint)
+        found = [state[name]["param_groups"][0]["lr"] for name in ("g_optimizer", "d_optimizer")]
+        assert found == [rate * factor for rate in rates]

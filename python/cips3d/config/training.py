@@ -91,14 +91,16 @@ class ScheduleConfig:
     """How long, and at which resolutions. Training ends at `steps` or after `minutes`, whichever comes first.
 
     `resolutions` are passed through in order, each for an equal part of the time unless `resolution_shares` (one number
-    each, summing to 1) says otherwise; a new one is faded in over `fade_steps` steps of the discriminator. `last_step`
-    ends the training at another step than `steps` and moves no resolution, so that a run in parts is the whole run.
+    each, summing to 1) says otherwise; a new one is faded in over `fade_steps` steps of the discriminator, and both
+    learning rates are multiplied by its entry of `lr_factors` (default: all 1). `last_step` ends the training at
+    another step than `steps` and moves no resolution, so that a run in parts is the whole run.
     """
 
     steps: int
     resolutions: tuple[int, ...]
     minutes: float | None = None
     resolution_shares: tuple[float, ...] | None = None
+    lr_factors: tuple[float, ...] | None = None
     fade_steps: int = 0
     last_step: int | None = None
 
@@ -108,11 +110,18 @@ class ScheduleConfig:
             raise ValueError(f"schedule: wanted one share for each resolution of {self.resolutions}, got {shares}")
         if shares is not None and (min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
             raise ValueError(f"schedule: resolution_shares must be positive and sum to 1, got {shares}")
+        factors = self.lr_factors
+        if factors is not None and (len(factors) != len(self.resolutions) or min(factors) <= 0):
+            raise ValueError(f"schedule: lr_factors must be one factor > 0 for each resolution, got {factors}")
 
     @property
     def end(self) -> int:
         """The step at which training ends, unless `minutes` end it before."""
         return self.steps if self.last_step is None else self.last_step
+
+    def lr_factor(self, stage: int) -> float:
+        """What both learning rates are multiplied by at resolution number `stage`."""
+        return 1.0 if self.lr_factors is None else self.lr_factors[stage]
 
     def stage(self, progress: float) -> int:
         """Index of the resolution at `progress` in [0,1], the part of the training that has passed."""

@@ -37,13 +37,14 @@ class Reporter:
             self.counts[name] = self.counts.get(name, 0) + 1
         trainer = self.trainer
         losses = {"px": trainer.resolution, "D": f"{scalars['d_loss']:.3f}", "G": f"{scalars['g_loss']:.3f}"}
-        if trainer.config.schedule.minutes is None:
+        minutes = trainer.config.schedule.minutes
+        if minutes is None:
             self.bar.set_postfix(losses, refresh=False)
             self.bar.update()
         else:
             rate = f"{trainer.step / trainer.seconds:.2f}"
             self.bar.set_postfix({"step": trainer.step, "it/s": rate, **losses}, refresh=False)
-            self.bar.update(min(trainer.seconds, self.bar.total) - self.bar.n)
+            self.bar.update(min(trainer.seconds, 60 * minutes) - self.bar.n)
         if trainer.step % trainer.config.output.log_every == 0:
             self._write_means()
 

@@ -163,6 +163,10 @@ class Trainer:
         stage = self.config.schedule.stage(self.progress)
         if stage > self.stage:
             self.stage, self.stage_start = stage, self.step
+        rates, factor = self.config.optimizer, self.config.schedule.lr_factor(self.stage)
+        for optimizer, rate in ((self.g_optimizer, rates.g_lr), (self.d_optimizer, rates.d_lr)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
 
     def _discriminate(self) -> dict[str, float]:
         loss, optimizer = self.config.loss, self.config.optimizer
