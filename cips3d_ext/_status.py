@@ -13,8 +13,8 @@ from .ops._registry import DEVICES, NATIVE_DEVICES, REGISTRY, reasons_against_na
 
 @dataclass(frozen=True)
 class OpStatus:
-    """One op on one device: implementation is "native" or "reference"; kernel names the native kernel; reasons say
-    why not."""
+    """One op on one device: implementation is "native", "parts" (the native kernels of the ops it consists of) or
+    "reference"; kernel names what runs; reasons say why not a native kernel."""
 
     implementation: str
     kernel: str
@@ -77,4 +77,8 @@ def status() -> Status:
 def _op_status(name: str, device: str, level: str) -> OpStatus:
     if device in NATIVE_DEVICES[name]:
         return OpStatus("native", f"csrc/{name} ({level if device == 'cpu' else 'CUDA'})", ())
-    return OpStatus("reference", f"cips3d_ext.reference.{name}", tuple(reasons_against_native(name, device)))
+    reasons = tuple(reasons_against_native(name, device))
+    parts = REGISTRY[name].parts
+    if parts and all(device in NATIVE_DEVICES[part] for part in parts):
+        return OpStatus("parts", ", ".join(f"csrc/{part}" for part in parts), reasons)
+    return OpStatus("reference", f"cips3d_ext.reference.{name}", reasons)

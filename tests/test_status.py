@@ -12,7 +12,7 @@ import cips3d_ext
 from cips3d_ext.ops import _registry
 
 ROOT = Path(__file__).resolve().parents[1]
-OPS = ("film_sine", "merge_samples", "modfc", "sample_pdf", "siren_field", "volume_render")
+OPS = ("film_sine", "merge_samples", "modfc", "render_rays", "sample_pdf", "siren_field", "volume_render")
 
 
 def call(impl: str) -> torch.Tensor:
@@ -27,7 +27,8 @@ def test_status_names_every_op_and_the_loaded_library():
         assert status.ops[op]["cpu"].implementation == "native" and f"csrc/{op}" in status.ops[op]["cpu"].kernel
         assert f"{op} " in str(status)
     if status.build["cuda"]:  # registered, although this machine may have no GPU
-        assert all(status.ops[op]["cuda"].implementation == "native" for op in OPS)
+        found = {op: status.ops[op]["cuda"].implementation for op in OPS}
+        assert found == {op: "parts" if op == "render_rays" else "native" for op in OPS}
 
 
 def test_a_kernel_taken_away_is_noticed(monkeypatch):
@@ -37,6 +38,15 @@ def test_a_kernel_taken_away_is_noticed(monkeypatch):
         call("fused")
     assert cips3d_ext.status().ops["modfc"]["cpu"].implementation == "reference"
     assert call("auto").shape == (1, 2, 4)
+
+
+def test_an_op_of_parts_says_what_runs_in_its_place(monkeypatch):
+    monkeypatch.setitem(_registry.NATIVE_DEVICES, "render_rays", frozenset())
+    entry = cips3d_ext.status().ops["render_rays"]["cpu"]
+    assert entry.implementation == "parts" and entry.kernel.startswith("csrc/siren_field, csrc/volume_render")
+    assert entry.reasons[0].startswith("render_rays as a whole has no cpu kernel, its parts have: siren_field")
+    monkeypatch.setitem(_registry.NATIVE_DEVICES, "siren_field", frozenset())
+    assert cips3d_ext.status().ops["render_rays"]["cpu"].implementation == "reference"
 
 
 def test_fused_runs_the_dispatcher_op_and_reference_does_not(monkeypatch):

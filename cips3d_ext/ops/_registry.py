@@ -54,6 +54,7 @@ class OpSpec:
     residuals: int = 0
     keep: Callable[[Sequence[Tensor | None], Sequence[Any]], str] | None = None
     helpers: tuple[str, ...] = ()  # further dispatcher ops that this op consists of
+    parts: tuple[str, ...] = ()  # ops that impl="auto" runs in its place on a device where it has no kernel itself
     # From the schemas, read here since torch.compile cannot parse one:
     options: tuple[str, ...] = field(init=False)  # names of the option arguments
     tensors: int = field(init=False)  # how many tensor arguments
@@ -235,6 +236,8 @@ def reasons_against_native(name: str, device_type: str) -> list[str]:
     """Why `name` has no native kernel on a device; empty if it has one."""
     if device_type in NATIVE_DEVICES[name]:
         return []
+    if REGISTRY[name].parts and device_type in native.loaded:
+        return [f"{name} as a whole has no {device_type} kernel, its parts have: {', '.join(REGISTRY[name].parts)}"]
     if device_type not in DEVICES:
         return [f"there is no native kernel for device '{device_type}' (native: {', '.join(DEVICES)})"]
     return [native.problems.get(device_type, f"the loaded {device_type} library has no kernel for {name}; {REBUILD}")]
@@ -251,7 +254,8 @@ def use_native(name: str, impl: str, tensor: Tensor) -> bool:
     if impl == "fused":
         reasons = "; ".join(reasons_against_native(name, tensor.device.type))
         raise RuntimeError(
-            f"{name}: impl='fused' is not possible: {reasons}. Use impl='auto' to fall back to the reference."
+            f"{name}: impl='fused' is not possible: {reasons}. Use impl='auto' to fall back to "
+            f"{'them' if REGISTRY[name].parts else 'the reference'}."
         )
     return False
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from .. import reference
 from ._checks import autocast_to_float32, check_choice, check_one_dtype, check_shape, check_tensors
 from ._registry import REGISTRY, OpSpec, call, register, use_native
-from ._siren import FieldSizes, LinearMap, check_field, check_packed, named_tensors, pack_field
+from ._siren import FieldSizes, LinearMap, check_field, check_packed, named_tensors, pack_field, reduced_precision
 from .merge_samples import gather_function
 from .volume_render import ACTIVATIONS, white_channel_count
 
@@ -32,8 +32,8 @@ FEWEST_SAMPLES_HIERARCHICAL = 3  # importance sampling takes the inner weights
 _ARGUMENTS = (
     "Tensor origins, Tensor directions, Tensor parameters, Tensor? gamma, Tensor? beta, Tensor jitter, Tensor? u, "
     "Tensor? noise_coarse, Tensor? noise, int[] widths, int colour_width, int features, bool view_directions, "
-    "float point_scale, float gamma_scale, float gamma_offset, float beta_scale, float near, float far, "
-    "str activation, bool last_back, int white_channels"
+    "float point_scale, float gamma_scale, float gamma_offset, float beta_scale, bool reduced_precision, "
+    "float near, float far, str activation, bool last_back, int white_channels"
 )
 SCHEMA = f"render_rays({_ARGUMENTS}) -> (Tensor feature, Tensor depth, Tensor weights, Tensor fine_depths)"
 SCHEMA_BACKWARD = (
@@ -113,6 +113,7 @@ register(
         fake=_fake,
         grad_of=((0,), (1,), (2,), (3,), (4,)),
         residuals=1,
+        parts=("siren_field", "volume_render", "sample_pdf", "merge_samples"),
     )
 )
 
@@ -160,6 +161,8 @@ def render_rays(
         impl: "auto" (native kernel if there is one, else the native kernels of the parts), "fused" (native or
             RuntimeError), "reference".
 
+    torch.set_float32_matmul_precision rules the field's float32 products as in `siren_field`.
+
     Returns: RenderRaysOutput(feature [B,R,C], depth [B,R], weights [B,R,M]) in the dtype of origins, contiguous.
     Raises: ValueError for wrong shapes or options, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
     """
@@ -175,7 +178,7 @@ def render_rays(
     named = {name: given[name] for name in named}
     sizes = check_field("render_rays", named, origins.shape[0], view_directions)
     white_channels = white_channel_count("render_rays", white_back, sizes.features)
-    scales = (point_scale, gamma_scale, gamma_offset, beta_scale)
+    scales = (point_scale, gamma_scale, gamma_offset, beta_scale, reduced_precision())
     options = (*sizes, view_directions, *scales, near, far, activation, last_back, white_channels)
     tensors = (origins, directions, *pack_field(named), jitter, u, noise_coarse, noise)
     if use_native("render_rays", impl, origins):

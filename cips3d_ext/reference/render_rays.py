@@ -49,6 +49,7 @@ class RenderRaysOptions(NamedTuple):
     gamma_scale: float
     gamma_offset: float
     beta_scale: float
+    reduced_precision: bool  # a permission for kernels
     near: float
     far: float
     activation: str  # of the density, as in volume_render
@@ -56,8 +57,8 @@ class RenderRaysOptions(NamedTuple):
     white_channels: int
 
     def field(self) -> dict[str, Any]:
-        names = ("widths", "colour_width", "features", "point_scale", "gamma_scale", "gamma_offset", "beta_scale")
-        return {name: getattr(self, name) for name in names}
+        scales = ("point_scale", "gamma_scale", "gamma_offset", "beta_scale", "reduced_precision")
+        return {name: getattr(self, name) for name in ("widths", "colour_width", "features", *scales)}
 
     def integration(self, final: bool) -> dict[str, Any]:
         return VolumeRenderOptions(
@@ -154,8 +155,9 @@ def render_rays_backward(
     """
     o = RenderRaysOptions(**options)
     rays = _Rays(widen(origins), widen(directions), (widen(parameters), widen(gamma), widen(beta)))
-    coarse = stratified_depths(o.near, o.far, widen(jitter))
-    depths = torch.cat([fine_depths, coarse], -1).sort(dim=-1, stable=True)[0]
+    depths = stratified_depths(o.near, o.far, widen(jitter))
+    if u is not None:
+        depths = torch.cat([fine_depths, depths], -1).sort(dim=-1, stable=True)[0]
     features, density = rays.evaluate(depths, o, siren_field)
     rendered = (density, features, depths, widen(noise), None, None)
     grad_density, grad_features, *_ = volume_render_backward(

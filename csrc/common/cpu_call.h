@@ -10,11 +10,9 @@ namespace cips3d {
 inline void* data(const Tensor& t) { return t.mutable_data_ptr(); }
 inline void* data(const std::optional<Tensor>& t) { return t ? t->mutable_data_ptr() : nullptr; }
 
-// `count` uninitialised elements of the type that kernels compute x's dtype in: double for double, float for all
-// others.
+// `count` uninitialised elements of the type that kernels compute x's dtype in.
 inline Tensor working_memory(const Tensor& x, int64_t count) {
-  const ScalarType type = x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  return on_huge_pages(torch::stable::new_empty(x, {count}, type));
+  return on_huge_pages(torch::stable::new_empty(x, {count}, computing_type(x.scalar_type())));
 }
 
 // A fresh contiguous tensor of t's shape and dtype, to be written completely.

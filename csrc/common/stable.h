@@ -25,6 +25,11 @@ inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& t) {
   return t ? std::optional<Tensor>(as_contiguous(*t)) : std::nullopt;
 }
 
+// The type that kernels compute a dtype in: double for double, float for all others.
+inline ScalarType computing_type(ScalarType type) {
+  return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
 // A gradient nobody asked for: the backward ops return it in that gradient's place.
 inline Tensor no_gradient(const Tensor& like) { return torch::stable::new_empty(like, {0}); }
 

@@ -24,6 +24,7 @@ struct RenderRaysCall {
   Tensor jitter;
   std::optional<Tensor> u, noise_coarse, noise;
   SirenNetwork network;
+  bool reduced_precision;  // float32 products may round their operands as TF32 does
   RenderRaysOptions options;
   RenderRaysSizes sizes;
 };
@@ -48,6 +49,7 @@ struct RenderRaysOutputGradients {
 
 // The options of the dispatcher schemas after the field's, in their order.
 struct RenderRaysChoices {
+  bool reduced_precision;
   double near, far;
   std::string activation;
   bool last_back;
@@ -94,9 +96,19 @@ inline RenderRaysCall make_render_rays_call(const Tensor& origins, const Tensor&
   const RenderRaysSizes sizes{origins.size(0), origins.size(1), jitter.size(2), u ? u->size(2) : 0};
   const RenderRaysOptions options{choices.near, choices.far, parse_activation(op, choices.activation),
                                   choices.last_back, choices.white_channels};
-  RenderRaysCall call{origins, directions, parameters,   gamma, beta,
-                      jitter,  u,          noise_coarse, noise, make_siren_network(op, field),
-                      options, sizes};
+  RenderRaysCall call{origins,
+                      directions,
+                      parameters,
+                      gamma,
+                      beta,
+                      jitter,
+                      u,
+                      noise_coarse,
+                      noise,
+                      make_siren_network(op, field),
+                      choices.reduced_precision,
+                      options,
+                      sizes};
   check_render_rays(call);
   for (Tensor* t : {&call.origins, &call.directions, &call.parameters, &call.jitter}) *t = as_contiguous(*t);
   for (std::optional<Tensor>* t : {&call.gamma, &call.beta, &call.u, &call.noise_coarse, &call.noise})
@@ -110,29 +122,32 @@ RenderRaysOutputs render_rays_entry(Tensor origins, Tensor directions, Tensor pa
                                     std::optional<Tensor> noise_coarse, std::optional<Tensor> noise,
                                     std::vector<int64_t> widths, int64_t colour_width, int64_t features,
                                     bool view_directions, double point_scale, double gamma_scale, double gamma_offset,
-                                    double beta_scale, double near, double far, std::string activation, bool last_back,
-                                    int64_t white_channels) {
+                                    double beta_scale, bool reduced_precision, double near, double far,
+                                    std::string activation, bool last_back, int64_t white_channels) {
   return Forward(make_render_rays_call(
       origins, directions, parameters, gamma, beta, jitter, u, noise_coarse, noise,
       {widths, colour_width, features, view_directions, point_scale, gamma_scale, gamma_offset, beta_scale},
-      {near, far, activation, last_back, white_channels}));
+      {reduced_precision, near, far, activation, last_back, white_channels}));
 }
 
 // Type of a library's backward; a gradient nobody wants is no_gradient().
 using RenderRaysBackward = RenderRaysGradients(const RenderRaysCall&, const RenderRaysOutputGradients&, int64_t);
 
 template <RenderRaysBackward* Backward>
-RenderRaysGradients render_rays_backward_entry(
-    std::optional<Tensor> grad_feature, std::optional<Tensor> grad_depth, std::optional<Tensor> grad_weights,
-    Tensor fine_depths, Tensor origins, Tensor directions, Tensor parameters, std::optional<Tensor> gamma,
-    std::optional<Tensor> beta, Tensor jitter, std::optional<Tensor> u, std::optional<Tensor> noise_coarse,
-    std::optional<Tensor> noise, std::vector<int64_t> widths, int64_t colour_width, int64_t features,
-    bool view_directions, double point_scale, double gamma_scale, double gamma_offset, double beta_scale, double near,
-    double far, std::string activation, bool last_back, int64_t white_channels, int64_t grad_mask) {
+RenderRaysGradients render_rays_backward_entry(std::optional<Tensor> grad_feature, std::optional<Tensor> grad_depth,
+                                               std::optional<Tensor> grad_weights, Tensor fine_depths, Tensor origins,
+                                               Tensor directions, Tensor parameters, std::optional<Tensor> gamma,
+                                               std::optional<Tensor> beta, Tensor jitter, std::optional<Tensor> u,
+                                               std::optional<Tensor> noise_coarse, std::optional<Tensor> noise,
+                                               std::vector<int64_t> widths, int64_t colour_width, int64_t features,
+                                               bool view_directions, double point_scale, double gamma_scale,
+                                               double gamma_offset, double beta_scale, bool reduced_precision,
+                                               double near, double far, std::string activation, bool last_back,
+                                               int64_t white_channels, int64_t grad_mask) {
   const RenderRaysCall call = make_render_rays_call(
       origins, directions, parameters, gamma, beta, jitter, u, noise_coarse, noise,
       {widths, colour_width, features, view_directions, point_scale, gamma_scale, gamma_offset, beta_scale},
-      {near, far, activation, last_back, white_channels});
+      {reduced_precision, near, far, activation, last_back, white_channels});
   constexpr const char* op = "render_rays_backward";
   const RenderRaysSizes& sizes = call.sizes;
   const auto check = [&](const char* name, const std::optional<Tensor>& t, std::vector<int64_t> wanted) {
@@ -144,8 +159,7 @@ RenderRaysGradients render_rays_backward_entry(
   check("grad_depth", grad_depth, {sizes.batch, sizes.rays});
   check("grad_weights", grad_weights, {sizes.batch, sizes.rays, sizes.samples()});
   check_shape(op, "fine_depths", fine_depths, {sizes.batch, sizes.rays, sizes.fine}, "[B,R,F] as forward returned it");
-  const bool is_double = origins.scalar_type() == ScalarType::Double;
-  STD_TORCH_CHECK(fine_depths.scalar_type() == (is_double ? ScalarType::Double : ScalarType::Float), op,
+  STD_TORCH_CHECK(fine_depths.scalar_type() == computing_type(origins.scalar_type()), op,
                   ": fine_depths must have the type that render_rays returned it in, got ", fine_depths.scalar_type());
   return Backward(
       call,

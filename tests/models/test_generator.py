@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 import torch
 
+import cips3d_ext
 from cips3d.config.loader import build, load_preset, preset_names
 from cips3d.models.generator import Generator
 from cips3d.models.generator_config import GeneratorConfig
-from cips3d.render import Camera, Draws
+from cips3d.render import Camera, Draws, volume
 
 CONFIG = GeneratorConfig(
     z_shape_dim=5,
@@ -81,11 +82,16 @@ def test_chunks_give_the_same_picture(model, inputs, ray_chunk, hierarchical):
     assert whole.image.requires_grad and not chunked.image.requires_grad
 
 
-def test_chunks_bound_the_field(model, inputs):
+def test_chunks_bound_the_rays_of_a_call(model, inputs, monkeypatch):
     seen = []
-    model.field.register_forward_hook(lambda _module, args, _output: seen.append(args[0].shape[1]))
+
+    def record(origins, directions, **arguments):
+        seen.append(directions.shape[1])
+        return cips3d_ext.render_rays(origins, directions, **arguments)
+
+    monkeypatch.setattr(volume, "render_rays", record)
     render(model, inputs, ray_chunk=10)
-    assert max(seen) == 10 and len(seen) == 2 * 5
+    assert seen == [10, 10, 10, 10, RAYS - 40]
 
 
 def test_styles_are_computed_once(model, inputs):

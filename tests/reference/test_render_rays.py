@@ -12,7 +12,7 @@ from cips3d_ext.reference.render_rays import stratified_depths
 
 B, R, S, F = 2, 3, 5, 4
 FIELD = {"widths": [4, 5], "colour_width": 3, "features": 2}
-SCALES = {"point_scale": 2.0, "gamma_scale": 1.5, "gamma_offset": 2.0, "beta_scale": 0.5}
+SCALES = {"point_scale": 2.0, "gamma_scale": 1.5, "gamma_offset": 2.0, "beta_scale": 0.5, "reduced_precision": False}
 PLAIN = FIELD | SCALES | {"near": 0.5, "far": 2.5, "view_directions": False, "activation": "relu"}
 BACKGROUND = {"last_back": False, "white_channels": 0}
 OPTIONS = {

@@ -15,7 +15,7 @@ from cips3d.render.field import make_field
 from cips3d.render.image import Pixels, RenderOutput, all_pixels, partly_differentiable_pixels, to_images
 from cips3d.render.inr import Inr
 from cips3d.render.rays import Camera, Rays, camera_rays
-from cips3d.render.volume import VolumeSettings, render_rays
+from cips3d.render.volume import VolumeSettings, render_features
 from cips3d_ext import Films
 
 AUX_INIT_DIVISOR = 25.0  # auxiliary pictures start almost grey
@@ -122,7 +122,6 @@ class Generator(nn.Module):
             activation=activation,
             last_back=last_back,
             white_back=white_back,
-            impl=self.impl,
         )
         rays = camera_rays(camera.to(z_shape.device, z_shape.dtype), resolution)
         count = resolution * resolution
@@ -183,7 +182,7 @@ class Generator(nn.Module):
         return [p for part in (self.shape_mapping, self.field, self.aux_rgb) for p in part.parameters()]
 
     def _pixels(self, styles: Styles, rays: Rays, draws: Draws, settings: VolumeSettings) -> Pixels:
-        feature, depth, weights = render_rays(self.field, styles.films, rays, draws, settings)
+        feature, depth, weights = render_features(self.field, styles.films, rays, draws, settings)
         return Pixels(self.inr(feature, styles.inr), torch.tanh(self.aux_rgb(feature)), depth, weights)
 
     def _check_inputs(

@@ -1,4 +1,4 @@
-"""The data's way through CIPS-3D, one file a stage: rays, points, field, volume, inr, image.
+"""The data's way through CIPS-3D, one file a stage: rays, field, volume, inr, image.
 
 `draws` holds the randomness of all of them.
 """

@@ -1,4 +1,4 @@
-"""Third stage: the shallow NeRF, a FiLM-conditioned SIREN without view directions and positional encoding.
+"""Second stage: the shallow NeRF, a FiLM-conditioned SIREN without view directions and positional encoding.
 
 points, style w_shape -> features [B,R,S,C], raw density [B,R,S]          (paper section 3.1; official `SIREN` module)
 """

@@ -1,4 +1,4 @@
-"""Fifth stage: the implicit neural representation, a style-modulated MLP applied to every pixel's feature on its own.
+"""Fourth stage: the implicit neural representation, a style-modulated MLP applied to every pixel's feature on its own.
 
 feature [B,R,C], style w_appearance -> rgb [B,R,3]                         (paper section 3.2; official `CIPSNet`)
 """

@@ -1,0 +1,89 @@
+"""What render_rays promises beyond the contract: second derivatives past the fine depths, the native parts where it has
+no kernel itself, and memory."""
+
+import pytest
+import torch
+
+from cips3d_ext.ops import _registry
+from cips3d_ext.testing import Case, cases_of
+
+CASES = cases_of("render_rays")
+PARTS = ("siren_field", "volume_render", "sample_pdf", "merge_samples")
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+
+
+@pytest.fixture
+def without_kernel(monkeypatch):
+    monkeypatch.setitem(_registry.NATIVE_DEVICES, "render_rays", frozenset())
+
+
+def two_orders(case: Case, impl: str) -> list[torch.Tensor]:
+    """Outputs, gradients and gradients of the gradients, of inputs and of the outputs' gradients."""
+    tensors = case.tensors(torch.float64, requires_grad=True)
+    inputs = [tensors[name] for name in case.differentiable]
+    generator = torch.Generator().manual_seed(5)
+
+    def normal(like):
+        return [torch.randn(t.shape, generator=generator, dtype=t.dtype).requires_grad_() for t in like]
+
+    outputs = list(case.run(tensors, impl))
+    cotangents = normal(outputs)
+    first = torch.autograd.grad(outputs, inputs, cotangents, create_graph=True)
+    second = torch.autograd.grad(first, inputs + cotangents, normal(first), allow_unused=True, materialize_grads=True)
+    return [*outputs, *first, *second]
+
+
+@every_case
+def test_both_orders_are_those_of_the_reference(case):
+    for found, wanted in zip(two_orders(case, "fused"), two_orders(case, "reference"), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@every_case
+def test_without_a_kernel_the_parts_run_their_own(case, without_kernel, monkeypatch):
+    """impl="auto" then takes the native ops it consists of, in both orders; "fused" refuses."""
+    with pytest.raises(RuntimeError, match="render_rays: impl='fused' is not possible: .*its parts have: siren_field"):
+        case.run(case.tensors(torch.float64), "fused")
+    reached = []
+    real = _registry.dispatcher_op
+    monkeypatch.setattr(_registry, "dispatcher_op", lambda name: reached.append(name) or real(name))
+    found = two_orders(case, "auto")
+    hierarchical = "u" in case.tensors(torch.float64)
+    assert set(PARTS if hierarchical else PARTS[:2]) <= set(reached) and "render_rays" not in reached
+    reached.clear()
+    for actual, wanted in zip(found, two_orders(case, "reference"), strict=True):
+        torch.testing.assert_close(actual, wanted)
+    assert not reached
+
+
+def test_nothing_of_a_sample_is_kept_for_backward():
+    """Saved for backward: inputs, and the fine depths. 16 channels would be 16 numbers a sample."""
+    case = next(case for case in CASES if case.id == "two_passes")
+    tensors = case.tensors(torch.float32, requires_grad=True)
+    given = {t.untyped_storage().data_ptr() for t in tensors.values()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in given:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = case.run(tensors, "fused")
+    assert outputs[0].requires_grad
+    packed = sum(t.numel() for n, t in tensors.items() if n.startswith(("weight", "bias", "gamma", "beta")))
+    assert sum(kept.values()) == packed + tensors["u"].numel()
+
+
+def test_under_autocast_it_computes_in_float32():
+    """Styles come in the active dtype, rays and weights in float32."""
+    case = next(case for case in CASES if case.id == "two_passes")
+    tensors = case.tensors(torch.float32)
+    mixed = {n: t.bfloat16() if n.startswith(("gamma", "beta")) else t for n, t in tensors.items()}
+    rounded = {n: t.float() for n, t in mixed.items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = case.run(mixed)
+    for actual, wanted in zip(found, case.run(rounded), strict=True):
+        assert actual.dtype == torch.float32 and torch.equal(actual, wanted)
+    with pytest.raises(TypeError, match=r"render_rays: gamma\[0\] is torch.bfloat16 but origins is torch.float32"):
+        case.run(mixed)
