@@ -118,10 +118,12 @@ def compiled(contender: Contender) -> Contender:
     return Contender(f"compile({contender.name})", run, contender.inputs, contender.directions, contender.skipped)
 
 
-def in_float64(run: Callable[..., Tensor | Sequence[Tensor]], inputs: Sequence[Tensor]) -> Contender:
-    """What the others are compared with: run(*inputs) and its gradients in float64."""
+def in_float64(
+    run: Callable[..., Tensor | Sequence[Tensor]], inputs: Sequence[Tensor], directions: Sequence[str] = DIRECTIONS
+) -> Contender:
+    """What the others are compared with: run(*inputs) and, unless `directions` leaves them out, its gradients."""
     wide = [tensor.detach().double().requires_grad_(tensor.requires_grad) for tensor in inputs]
-    return Contender("float64", lambda: run(*wide), [tensor for tensor in wide if tensor.requires_grad])
+    return Contender("float64", lambda: run(*wide), [tensor for tensor in wide if tensor.requires_grad], directions)
 
 
 def exact_values(expected: Tensor | Contender, backward: bool) -> tuple[list[Tensor], list[Tensor]]:
@@ -129,7 +131,7 @@ def exact_values(expected: Tensor | Contender, backward: bool) -> tuple[list[Ten
     outputs = [expected] if isinstance(expected, Tensor) else Prepared(expected, "forward", "", [], {}).step()
     generator = torch.Generator().manual_seed(0)
     cotangents = [torch.randn(output.shape, generator=generator).to(output) for output in outputs]
-    if isinstance(expected, Contender) and backward:
+    if isinstance(expected, Contender) and backward and "forward+backward" in expected.directions:
         return Prepared(expected, "forward+backward", "", cotangents, {}).step(), cotangents
     return outputs, cotangents
 

@@ -115,8 +115,7 @@ def predictions(rows: Sequence[Row]) -> str:
         us = wanted.pop("us")
         on_gpu = find(rows, **wanted, contender=OURS, device="cuda")
         seen = f"{1e3 * time_ms(on_gpu):.0f} ({place(on_gpu)})" if on_gpu else ABSENT
-        case = ", ".join(f"{k} {v}" for k, v in wanted.items() if k not in ("op", "direction"))
-        lines.append([f"`{wanted['op']}` {case}", wanted["direction"], str(us), seen])
+        lines.append([f"`{wanted['op']}` {sizes(wanted)}", wanted["direction"], str(us), seen])
     return markdown(["kernel", "direction", "predicted, us", "measured, us"], lines)
 
 

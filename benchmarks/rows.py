@@ -13,6 +13,7 @@ NOT_SIZES = {"op", "contender", "direction", "error", "gradient_error", "repeata
              "cpu_ms_min", "wall_ms", "rounds", "device", "torch", "cpu_level", "threads", "machine", "load", "commit",
              "skipped", "iterations_per_second", "ceiling", "value", "unit"}  # fmt: skip
 OURS = "ours"
+WORDS = {"dtype", "set", "part", "preset"}  # sizes whose values speak for themselves
 
 
 def read(folder: Path) -> list[Row]:
@@ -27,7 +28,8 @@ def read(folder: Path) -> list[Row]:
 
 
 def sizes(row: Row) -> str:
-    return ", ".join(f"{key} {value}" for key, value in row.items() if key not in NOT_SIZES)
+    named = {key: value for key, value in row.items() if key not in NOT_SIZES}
+    return ", ".join(str(value) if key in WORDS else f"{key} {value}" for key, value in named.items())
 
 
 def by_op(rows: Iterable[Row]) -> dict[str, list[Row]]:

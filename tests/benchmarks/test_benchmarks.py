@@ -111,7 +111,7 @@ def test_report(results, tmp_path):
         assert f"## {op}" in text and (results / f"{op}.png").stat().st_size > 0
     for name in ("roofline_cpu.png", "scaling_cpu.png"):
         assert (results / name).stat().st_size > 0
-    assert "| preset tiny, batch 4, part whole step | ours |" in text
+    assert "| tiny, batch 4, whole step | ours |" in text
     lines = page.read_text().splitlines()
     assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
     assert "not measured" in page.read_text(), "no GPU row is there"
