@@ -181,13 +181,13 @@ CIPS3D_INLINE void accumulate_transposed_panel(int64_t steps, int64_t a_columns,
   }
 }
 
-// C [a_columns, b_columns] += A^T B over `rows` <= kTileRows rows, A from step_rows. A's and B's rows are padded with
-// zeros, C has padded(a_columns, kBlockPadding) rows of stride row_stride(b_columns).
+// C [a_columns, b_columns] += A^T B over `rows` <= kMostTileRows rows, A from step_rows. A's and B's rows are padded
+// with zeros, C has padded(a_columns, kBlockPadding) rows of stride row_stride(b_columns).
 template <class E>
 CIPS3D_INLINE void accumulate_transposed(int64_t rows, int64_t a_columns, int64_t b_columns, const Unit<E>* a,
                                          int64_t a_stride, const E* b, int64_t b_stride, Compute<E>* c) {
   using T = Compute<E>;
-  alignas(64) Unit<E> panel[kTileRows * kPanel<T>];  // B's columns, contiguous: read once for each block of C
+  alignas(64) Unit<E> panel[kMostTileRows * kPanel<T>];  // B's columns, contiguous: read once for each block of C
   const int64_t c_stride = row_stride(b_columns);
   for (int64_t j = 0; j < b_columns; j += kPanel<T>) {
     for (int64_t r = 0; r < rows; r += kStep<E>)

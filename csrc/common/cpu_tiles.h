@@ -10,6 +10,7 @@
 namespace cips3d {
 
 inline constexpr int64_t kTileRows = 96;  // a multiple of every level's register block; a tile of 512 floats fits in L2
+inline constexpr int64_t kMostTileRows = 192;  // of any op's tiles: accumulate_transposed() has room for so many
 inline constexpr int64_t kPadding = 32;  // a multiple of every level's panel width: rows in working memory end in zeros
 // Rows of working memory are this much longer still: strides that are powers of two fall on the same cache sets, and
 // the last register block of a transposed product may reach 16 columns past the padding.

@@ -1,8 +1,9 @@
 // A FiLM-SIREN field for the CPU kernels: where its layers lie in working memory, in plain numbers and pointers. The
 // kernels are siren_cpu_tile.h (forward), siren_cpu_backward.h and siren_cpu_reduce.h.
 //
-// Tiles       up to kTileRows points of one image. One row a point: the points, each sine layer's output (and cosine).
-// Packed      every weight in panels (cpu_gemm.h), every bias; the colour layer's inputs are [trunk, direction], so
+// Tiles       up to kSirenTileRows points of one image. One row a point: the points, each sine layer's output (and
+// cosine). Packed      every weight in panels (cpu_gemm.h), every bias; the colour layer's inputs are [trunk,
+// direction], so
 //             that the trunk's rows serve it as they are. Written once a call, read by all threads.
 // Gradients   accumulators of the size of the packed weights, two of each worker: sums over one image's points of
 //             grad_phase^T input, which give that image's gamma, and their sums over images times g, the weights'.
@@ -11,6 +12,11 @@
 #include "common/siren.h"
 
 namespace cips3d {
+
+// More than kTileRows: between two tiles the weights and accumulators of a field pass through the caches, and those of
+// eight layers of 256 channels do not fit in L2.
+inline constexpr int64_t kSirenTileRows = 192;
+static_assert(kSirenTileRows % kBlockPadding == 0 && kSirenTileRows <= kMostTileRows);
 
 // One linear map. Offsets count elements of T.
 struct SirenCpuMap {

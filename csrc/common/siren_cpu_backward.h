@@ -24,10 +24,10 @@ class SirenBackward {
         worker_(worker),
         packed_(static_cast<const T*>(field.packed)),
         tile_(field, true),
-        grad_features_(kTileRows * row_stride(field.layout.net.feature.outputs)),
-        grad_density_(kTileRows),
-        grad_points_(kTileRows * kSirenCoordinates),
-        grad_directions_(kTileRows * kSirenCoordinates) {
+        grad_features_(kSirenTileRows * row_stride(field.layout.net.feature.outputs)),
+        grad_density_(kSirenTileRows),
+        grad_points_(kSirenTileRows * kSirenCoordinates),
+        grad_directions_(kSirenTileRows * kSirenCoordinates) {
     if (!gradients.wants_weights) return;
     totals_ = static_cast<T*>(gradients.accumulators) + worker * 2 * layout_.accumulator;
     image_sums_ = totals_ + layout_.accumulator;

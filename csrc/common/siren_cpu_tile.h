@@ -48,12 +48,12 @@ class SirenTile {
         packed_(static_cast<const T*>(field.packed)),
         with_cosines_(with_cosines),
         films_(2 * field.layout.films),
-        rows_(kTileRows * field.layout.row_elements(with_cosines)),
-        directions_(kTileRows * kSirenCoordinates) {
+        rows_(kSirenTileRows * field.layout.row_elements(with_cosines)),
+        directions_(kSirenTileRows * kSirenCoordinates) {
     T* next = rows_;
     const auto take = [&](int activation) {
       T* rows = next;
-      next += kTileRows * layout_.stride[activation];
+      next += kSirenTileRows * layout_.stride[activation];
       return rows;
     };
     for (int k = 0; k <= net_.sine_layers(); ++k) outputs_[k] = take(k);

@@ -24,7 +24,7 @@ struct RenderRaysCpuCall {
 };
 
 // As many whole rays as fill a tile of the field with `samples` samples each; at least one.
-inline int64_t rays_filling_a_tile(int64_t samples) { return samples < kTileRows ? kTileRows / samples : 1; }
+inline int64_t rays_filling_a_tile(int64_t samples) { return samples < kSirenTileRows ? kSirenTileRows / samples : 1; }
 
 // A block is up to rays_per_block rays of one image; blocks are numbered image by image.
 struct RenderRaysCpuKernels {

@@ -98,8 +98,8 @@ class RaySamples {
   // Density [rays,per_ray] and features [rays,per_ray,C] at depths z, tile by tile.
   void evaluate(SirenTile<T>& tile, const T* z, int64_t per_ray, T* density, T* features) const {
     const int64_t samples = rays_ * per_ray, channels = call_.channels();
-    for (int64_t first = 0; first < samples; first += kTileRows) {
-      const int64_t rows = min(kTileRows, samples - first);
+    for (int64_t first = 0; first < samples; first += kSirenTileRows) {
+      const int64_t rows = min(kSirenTileRows, samples - first);
       set_points(tile, z, per_ray, first, rows);
       tile.forward(rows);
       tile.density(rows, density + first);

@@ -181,9 +181,9 @@ class BackwardRays {
     const int64_t per_ray = sizes_.samples(), samples = rays_.rays() * per_ray, channels = call_.channels();
     fill_zero<T>(grad_origins_, rays_.rays() * kSirenCoordinates);
     fill_zero<T>(grad_directions_, rays_.rays() * kSirenCoordinates);
-    for (int64_t first = 0; first < samples; first += kTileRows) {
-      const int64_t rows = min(kTileRows, samples - first);
-      if (samples > kTileRows) {
+    for (int64_t first = 0; first < samples; first += kSirenTileRows) {
+      const int64_t rows = min(kSirenTileRows, samples - first);
+      if (samples > kSirenTileRows) {
         rays_.set_points(field_.tile(), z, per_ray, first, rows);
         field_.tile().forward(rows);
       }

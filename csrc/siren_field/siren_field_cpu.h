@@ -15,7 +15,7 @@ struct SirenFieldCpuCall {
   void *features, *density, *grad_points, *grad_directions;
   void* direction_parts;  // T [B,N,3]: each point's share of its direction's gradient
 
-  CIPS3D_HOST_DEVICE int64_t tiles_per_image() const { return (points + kTileRows - 1) / kTileRows; }
+  CIPS3D_HOST_DEVICE int64_t tiles_per_image() const { return (points + kSirenTileRows - 1) / kSirenTileRows; }
 };
 
 struct SirenFieldCpuKernels {

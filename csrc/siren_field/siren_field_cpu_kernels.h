@@ -1,7 +1,7 @@
 // siren_field's CPU kernels: compiled once per SIMD level (simd.h) for each dtype.
 //
 // Computes  siren_field.h; backward: the gradients of all five inputs, recomputing the layers
-// Axes      B batch, N points, R directions, C features; tiles of up to kTileRows points of one image
+// Axes      B batch, N points, R directions, C features; tiles of up to kSirenTileRows points of one image
 // Launch    any thread takes any tiles; in backward a worker takes one contiguous share of them
 // Traffic   forward reads points and writes features and density once; backward reads points and the gradients of both
 // Numerics  siren_cpu_tile.h, siren_cpu_backward.h
@@ -17,8 +17,8 @@ struct TilePoints {
 };
 
 TilePoints points_of(const SirenFieldCpuCall& call, int64_t tile) {
-  const int64_t image = tile / call.tiles_per_image(), begin = tile % call.tiles_per_image() * kTileRows;
-  return {image, image * call.points + begin, min(kTileRows, call.points - begin)};
+  const int64_t image = tile / call.tiles_per_image(), begin = tile % call.tiles_per_image() * kSirenTileRows;
+  return {image, image * call.points + begin, min(kSirenTileRows, call.points - begin)};
 }
 
 template <class S>

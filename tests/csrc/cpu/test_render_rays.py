@@ -14,7 +14,7 @@ OUTPUTS = ("feature", "depth", "weights", "fine depths")
 GRADIENTS = ("origins", "directions", "parameters", "gamma", "beta")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 # widths, colour_width, features, view_directions, (B, R), (S, F), what differs from a relu without background.
-# A tile of the field has 96 rows: 8 rays of 12 samples, 4 of 24, a part of a ray of more.
+# A tile of the field has 192 rows: 16 rays of 12 samples, 8 of 24, a part of a ray of more.
 CASES = {
     "cips3d": ((128, 128), 64, 32, False, (2, 37), (12, 12), {}),
     "pigan": ((32, 32, 32), 32, 3, True, (2, 9), (12, 12), PIGAN | {"white_channels": 3}),

@@ -9,12 +9,12 @@ from ._compare import TOLERANCE, assert_close
 
 SCALES = {"point_scale": 1.5, "gamma_scale": 0.5, "gamma_offset": 2.0, "beta_scale": 0.25, "reduced_precision": False}
 GRADIENTS = ("points", "parameters", "gamma", "beta", "directions")
-# widths, colour_width, features, (B, N), R (0: no directions)
+# widths, colour_width, features, (B, N), R (0: no directions); a tile has 192 points of one image
 FIELDS = {
     "cips3d": ((128, 128), 64, 32, (2, 200), 0),
-    "pigan": ((64,) * 8, 64, 3, (2, 96), 8),
-    "odd": ((35, 37), 19, 7, (3, 101), 1),
-    "odd_directions": ((19, 31), 33, 5, (2, 105), 7),
+    "pigan": ((64,) * 8, 64, 3, (2, 192), 8),
+    "odd": ((35, 37), 19, 7, (3, 199), 1),
+    "odd_directions": ((19, 31), 33, 5, (2, 210), 7),
     "trunk_features": ((16, 33), 0, 65, (1, 97), 0),
     "density_alone": ((5,), 0, 0, (2, 33), 0),
     "colour_alone": ((17,), 6, 0, (1, 50), 5),
@@ -169,5 +169,5 @@ def test_shape_errors_name_the_argument():
         with pytest.raises(RuntimeError, match=message):
             run(tensors, options | change)
     several, options = make("odd_directions", torch.float32)
-    with pytest.raises(RuntimeError, match=r"must be a multiple of R, got 105 points and directions \[2,4,3\]"):
+    with pytest.raises(RuntimeError, match=r"must be a multiple of R, got 210 points and directions \[2,4,3\]"):
         run(several | {"directions": torch.ones(2, 4, 3)}, options)
