@@ -133,6 +133,12 @@ CIPS3D_INLINE void multiply(int64_t rows, int64_t depth, int64_t columns, const 
   }
 }
 
+// How many times `multiply` calls its epilogue.
+template <class E>
+CIPS3D_INLINE int64_t blocks_of(int64_t rows, int64_t columns) {
+  return round_up(rows, kBlockRows) / kBlockRows * (round_up(columns, kPanel<Compute<E>>) / kPanel<Compute<E>>);
+}
+
 // Up to kLanes columns from `p` on, as units of kStep rows below each other; rows and columns that are not there are 0.
 template <class E, class S>
 CIPS3D_INLINE Units<E> units_of_columns(const S* p, int64_t stride, int64_t rows, int64_t columns) {
@@ -268,6 +274,8 @@ class TileRows {
   CIPS3D_INLINE int64_t tile() const { return tile_; }
   CIPS3D_INLINE int64_t first_sample() const { return sample_of_[0]; }
   CIPS3D_INLINE int64_t sample_of(int64_t row) const { return sample_of_[row]; }
+  // Whether a row is the first one of its sample in this tile.
+  CIPS3D_INLINE bool starts_segment(int64_t row) const { return row == 0 || sample_of_[row - 1] != sample_of_[row]; }
 
   // body(sample, first_row, end_row) for each sample that has rows among the `rows` from first_row on.
   template <class Body>

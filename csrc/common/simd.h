@@ -158,12 +158,18 @@ CIPS3D_INLINE void store_bits(void* p, Bits low16) {
 }
 
 CIPS3D_INLINE Vec<float> load(const bfloat16* p) { return (Vec<float>)(load_bits(p) << 16); }
+#if defined(__AVX512BF16__)
+CIPS3D_INLINE void store(bfloat16* p, Vec<float> v) {  // numbers below 2^-126 become 0
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+#else
 CIPS3D_INLINE void store(bfloat16* p, Vec<float> v) {
   const Bits bits = (Bits)v;
   const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const Bits quiet_nan = Bits{} + 0x7fc0u;  // rounding could carry a NaN into infinity
   store_bits(p, v != v ? quiet_nan : rounded);
 }
+#endif
 
 #if defined(__AVX512F__)
 inline constexpr __mmask16 kAllLanes = 0xffff;  // the unmasked intrinsics warn about an undefined source in gcc 12

@@ -15,10 +15,17 @@
 namespace cips3d::CIPS3D_SIMD_NS {
 namespace {
 
+// A sum that grows row by row; the first one need not find zeros there.
+template <class T>
+CIPS3D_INLINE void add_to(T* sum, bool is_first, Vec<T> v) {
+  store(sum, is_first ? v : load(sum) + v);
+}
+
 // grad_linear of one row into `z`, grad_noise, and the row's shares of the sums over points.
 template <class S>
 CIPS3D_INLINE void backward_row(const ModfcCpuCall& call, const Output<S>& shared_output, int64_t sample, int64_t row,
-                                Compute<S>* bias_sums, Compute<S>* demodulation_sums, Operand<S>* z) {
+                                bool first_of_tile, bool first_of_segment, Compute<S>* bias_sums,
+                                Compute<S>* demodulation_sums, Operand<S>* z) {
   using T = Compute<S>;
   const Output<S> output = shared_output;
   const int64_t outputs = call.sizes.outputs, point = row - sample * call.sizes.points;
@@ -35,8 +42,8 @@ CIPS3D_INLINE void backward_row(const ModfcCpuCall& call, const Output<S>& share
                         : grad * output.gain;
     const Vec<T> grad_linear = grad_u * d;
     if (grad_noise) store_first(grad_noise + at, left, grad_u);
-    if (bias_sums) store(bias_sums + j, load(bias_sums + j) + grad_u);
-    if (kept && demodulation_sums) store(demodulation_sums + j, load(demodulation_sums + j) + grad_linear * linear);
+    if (bias_sums) add_to(bias_sums + j, first_of_tile, grad_u);
+    if (demodulation_sums) add_to(demodulation_sums + j, first_of_segment, grad_linear * linear);
     store(z + j, grad_linear);
   }
 }
@@ -47,13 +54,11 @@ void backward_outputs(const ModfcCpuCall& call, const Output<S>& output, const T
   using T = Compute<S>;
   const int64_t width = padded(call.sizes.outputs);
   T* bias_sums = call.bias_sums ? static_cast<T*>(call.bias_sums) + tile.tile() * width : nullptr;
-  if (bias_sums) fill_zero(bias_sums, width);
   tile.for_each_sample(0, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     const int64_t segment = call.tiles().segment(tile.tile(), sample);
     T* sums = call.demodulation_sums ? static_cast<T*>(call.demodulation_sums) + segment * width : nullptr;
-    if (sums) fill_zero(sums, width);
     for (int64_t row = begin; row < end; ++row)
-      backward_row<S>(call, output, sample, tile.tile() * kTileRows + row, bias_sums, sums,
+      backward_row<S>(call, output, sample, tile.tile() * kTileRows + row, row == 0, row == begin, bias_sums, sums,
                       z + row * row_stride(call.sizes.outputs));
   });
 }
@@ -72,7 +77,7 @@ CIPS3D_INLINE void backward_inputs(const ModfcCpuCall& call, const ModulatedTile
     for (int v = 0; v < kPanel<T> && first_column + v < inputs; v += kLanes<T>) {
       const int64_t k = first_column + v;
       const Vec<T> m = load(input.modulation(sample) + k);
-      Vec<T> sum = load(sums + k);
+      Vec<T> sum = tile.starts_segment(begin) ? Vec<T>{} : load(sums + k);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = (tile.tile() * kTileRows + row) * inputs + k;
         const Vec<T> grad = load(c + (row - first_row) * kPanel<T> + v);
@@ -163,9 +168,6 @@ void backward(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int6
     backward_outputs<S>(call, output, input.rows(), rows, z);
     weight_gradient.add(input.rows(), rows, z, input.x(), tile + 1 == last_tile);
     if (!call.grad_panels) continue;
-    const int64_t segments = tiles.last_sample(tile) - tiles.first_sample(tile) + 1;
-    const int64_t first_segment = tiles.segment(tile, tiles.first_sample(tile));
-    fill_zero(static_cast<T*>(call.style_sums) + first_segment * padded(inputs), segments * padded(inputs));
     multiply(rows, outputs, inputs, static_cast<const E*>(z), row_stride(outputs),
              static_cast<const E*>(call.grad_panels), [&](int64_t first_row, int64_t n, int64_t column, const T* c) {
                backward_inputs<S>(call, input, first_row, n, column, c);
@@ -204,13 +206,13 @@ void load_grad_squares(const ModfcCpuCall& call, int64_t sample, Operand<S>* to)
 // points: m's gradient is their sum with 2 m (grad_square W^2).
 template <class S>
 CIPS3D_INLINE void style_block(const ModfcCpuCall& call, int64_t first_sample, int64_t samples, int64_t first_column,
-                               const Compute<S>* c, Compute<S>* m) {
+                               const Compute<S>* c, const Compute<S>* modulations) {
   using T = Compute<S>;
   const int64_t inputs = call.sizes.inputs;
   const RowTiles tiles = call.tiles();
   for (int64_t i = 0; i < samples; ++i) {
     const int64_t sample = first_sample + i;
-    load_modulation<S>(call, sample, m);
+    const T* m = modulations + i * padded(inputs);
     for (int v = 0; v < kPanel<T> && first_column + v < inputs; v += kLanes<T>) {
       const int64_t k = first_column + v;
       Vec<T> grad = 2 * load(m + k) * load(c + i * kPanel<T> + v);
@@ -227,27 +229,27 @@ void backward_style(const ModfcCpuCall& call, int64_t worker, int64_t first_tile
   using E = Operand<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const int64_t i_stride = row_stride(inputs), o_stride = row_stride(outputs);
-  ZeroedScratch<E> squares(kTileRows * i_stride), grad_squares(kTileRows * o_stride);
+  SampleTile<S> modulated(call);
+  ZeroedScratch<E> grad_squares(kTileRows * o_stride);
   Scratch<Unit<E>> steps(kTileRows * o_stride);
-  Scratch<T> m(padded(inputs));
   T* square_partial = static_cast<T*>(call.square_partials) + worker * call.weight_partial();
   const bool through_squares = call.demodulation_sums, weight_wanted = through_squares && call.grad_weight;
   if (weight_wanted) fill_zero(square_partial, call.weight_partial());
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t first_sample = tile * kTileRows, samples = call.sample_tiles().rows_in(tile);
+    modulated.enter(tile);
     for (int64_t r = 0; through_squares && r < samples; ++r)
       load_grad_squares<S>(call, first_sample + r, grad_squares + r * o_stride);
     if (weight_wanted) {
-      load_squares<S>(call, tile, squares);
       accumulate_transposed(samples, outputs, inputs, step_rows<E>(grad_squares, samples, o_stride, steps), o_stride,
-                            static_cast<const E*>(squares), i_stride, square_partial);
+                            modulated.squares(), i_stride, square_partial);
     }
     if (!call.grad_style) continue;
     // With depth 0 the product is zero and costs nothing; the epilogue runs all the same.
     multiply(samples, through_squares ? outputs : 0, inputs, static_cast<const E*>(grad_squares), o_stride,
              static_cast<const E*>(call.grad_square_panels),
              [&](int64_t first_row, int64_t n, int64_t column, const T* c) {
-               style_block<S>(call, first_sample + first_row, n, column, c, m);
+               style_block<S>(call, first_sample + first_row, n, column, c, modulated.modulation(first_row));
              });
   }
 }

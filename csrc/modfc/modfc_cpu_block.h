@@ -93,17 +93,36 @@ void load_modulation(const ModfcCpuCall& call, int64_t sample, Compute<S>* m) {
   }
 }
 
-// The squared modulations of a tile of samples, as rows for a product.
+// The modulations of a tile of samples, and their squares as rows for a product, both padded with zeros.
 template <class S>
-void load_squares(const ModfcCpuCall& call, int64_t sample_tile, Operand<S>* to) {
+class SampleTile {
+ public:
   using T = Compute<S>;
-  const int64_t inputs = call.sizes.inputs;
-  Scratch<T> m(padded(inputs));
-  for (int64_t r = 0; r < call.sample_tiles().rows_in(sample_tile); ++r) {
-    load_modulation<S>(call, sample_tile * kTileRows + r, m);
-    for (int64_t k = 0; k < inputs; k += kLanes<T>) store(to + r * row_stride(inputs) + k, load(m + k) * load(m + k));
+  using E = Operand<S>;
+
+  explicit SampleTile(const ModfcCpuCall& call)
+      : call_(call),
+        modulations_(kTileRows * padded(call.sizes.inputs)),
+        squares_(kTileRows * row_stride(call.sizes.inputs)) {}
+
+  void enter(int64_t tile) {
+    const int64_t inputs = call_.sizes.inputs;
+    for (int64_t r = 0; r < call_.sample_tiles().rows_in(tile); ++r) {
+      T* m = modulations_ + r * padded(inputs);
+      load_modulation<S>(call_, tile * kTileRows + r, m);
+      for (int64_t k = 0; k < inputs; k += kLanes<T>)
+        store(squares_ + r * row_stride(inputs) + k, load(m + k) * load(m + k));
+    }
   }
-}
+
+  const T* modulation(int64_t row) const { return modulations_ + row * padded(call_.sizes.inputs); }
+  const E* squares() const { return squares_; }
+
+ private:
+  const ModfcCpuCall& call_;
+  Scratch<T> modulations_;
+  ZeroedScratch<E> squares_;
+};
 
 // A tile's rows times their samples' modulations as operands, padded with zeros; the modulations stay for the backward.
 template <class S>

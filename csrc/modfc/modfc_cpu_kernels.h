@@ -9,6 +9,7 @@
 // Numerics  float32 (float64 for float64), rounded once at the end; bfloat16 with dot products: x * m, m^2 and W^2 are
 //           rounded too
 // Limit     the product's multiply-adds
+#include "common/cpu_read_ahead.h"
 #include "modfc/modfc_cpu_backward.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
@@ -38,11 +39,11 @@ void demodulate(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile)
   using E = Operand<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const T eps = T(call.options.eps);
-  ZeroedScratch<E> squares(kTileRows * row_stride(inputs));
+  SampleTile<S> samples(call);
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
-    load_squares<S>(call, tile, squares);
+    samples.enter(tile);
     T* d = static_cast<T*>(call.demodulation) + tile * kTileRows * outputs;
-    multiply(call.sample_tiles().rows_in(tile), inputs, outputs, static_cast<const E*>(squares), row_stride(inputs),
+    multiply(call.sample_tiles().rows_in(tile), inputs, outputs, samples.squares(), row_stride(inputs),
              static_cast<const E*>(call.square_panels),
              [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
                for (int64_t r = 0; r < rows; ++r)
@@ -78,17 +79,32 @@ CIPS3D_INLINE void forward_block(const ModfcCpuCall& call, const Output<S>& shar
   });
 }
 
+// What the forward of a tile reads.
+template <class S>
+void read_ahead(const ModfcCpuCall& call, int64_t tile, ReadAhead& next) {
+  const RowTiles tiles = call.tiles();
+  const int64_t rows = tiles.rows_in(tile), samples = tiles.last_sample(tile) - tiles.first_sample(tile) + 1;
+  const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
+  next.add(static_cast<const S*>(call.x), tile * kTileRows * inputs, rows * inputs);
+  next.add(static_cast<const Compute<S>*>(call.demodulation), tiles.first_sample(tile) * outputs, samples * outputs);
+}
+
 template <class S>
 void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
   const int64_t inputs = call.sizes.inputs;
   const Output<S> output(call);
   ModulatedTile<S> input(call);
+  ReadAhead next;
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
+    const int64_t rows_in_tile = call.tiles().rows_in(tile);
     input.enter(tile);
-    multiply(call.tiles().rows_in(tile), inputs, call.sizes.outputs, input.x(), row_stride(inputs),
+    next.start(blocks_of<Operand<S>>(rows_in_tile, call.sizes.outputs));
+    if (tile + 1 < last_tile) read_ahead<S>(call, tile + 1, next);
+    multiply(rows_in_tile, inputs, call.sizes.outputs, input.x(), row_stride(inputs),
              static_cast<const Operand<S>*>(call.panels),
              [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
+               next.step();
                forward_block<S>(call, output, input.rows(), first_row, rows, first_column, c);
              });
   }
