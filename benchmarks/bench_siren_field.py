@@ -47,7 +47,7 @@ def dtypes(device: str) -> tuple[torch.dtype, ...]:
 def run_case(args: argparse.Namespace, B: int, N: int, dtype: torch.dtype) -> None:
     points = (torch.rand(B, N, 3) - 0.5) * (FAR - NEAR)
     inputs = [t.to(args.device, dtype).requires_grad_() for t in (points, *example_field(B))]
-    forms = {"eager": eager, "film_sine layers": layer_kernels, "ours": ours}
+    forms = {"eager": eager, "ours, layer by layer": layer_kernels, "ours": ours}
     made = [Contender(name, lambda form=form: form(*inputs), inputs) for name, form in forms.items()]
     if not args.no_compile:
         made.append(compiled(made[0]))

@@ -25,7 +25,9 @@ def bars(op: str, rows: Sequence[Row], out: Path) -> bool:
         mine = next(time_ms(row) for row in group if row["contender"] == OURS)
         names = [row["contender"] for row in group]
         values = [time_ms(row) / mine for row in group]
-        drawn = axis.barh(names, values, color=["tab:orange" if name == OURS else "tab:blue" for name in names])
+        drawn = axis.barh(
+            names, values, color=["tab:orange" if name.startswith(OURS) else "tab:blue" for name in names]
+        )
         axis.bar_label(drawn, fmt="%.2f", fontsize=7)
         axis.set_title(f"{case}, {direction} ({where})", fontsize=8)
         axis.tick_params(labelsize=7)

@@ -61,7 +61,7 @@ def op_table(rows: Sequence[Row]) -> str:
 def advantage(group: Sequence[Row], compiled: bool) -> str:
     """How many times as long as ours the best of the others takes, and which one that is."""
     mine = find(group, contender=OURS)
-    others = [r for r in group if measured(r) and r["contender"] != OURS]
+    others = [r for r in group if measured(r) and not r["contender"].startswith(OURS)]
     others = [r for r in others if r["contender"].startswith("compile(") == compiled]
     if mine is None or not others:
         return "-"
