@@ -20,8 +20,8 @@ from cips3d.models import Generator, GeneratorConfig
 from cips3d.render import Camera, Draws, camera_rays
 
 RESOLUTION, SAMPLES, BATCH = 32, 12, 4
-SWEEPS = {"resolution": (32, 64, 128, 256), "samples": (6, 12, 24, 48), "batch": (1, 2, 4, 8)}
-QUICK_SWEEPS = {"resolution": (4, 8), "samples": (4,), "batch": (2,)}
+SWEEPS = {"samples": (6, 12, 24, 48), "batch": (1, 2, 4, 8), "resolution": (32, 64, 128, 256)}
+QUICK_SWEEPS = {"samples": (4,), "batch": (2,), "resolution": (4, 8)}
 OFFICIAL_RESOLUTION_LIMIT = 128  # beyond it the official chain keeps more than 10 GB an image
 SCALING_ROUNDS = 3  # a step of the largest takes minutes of CPU time
 BOTH = ("forward+backward",)
@@ -85,7 +85,7 @@ class Scene:
 def compare(args: argparse.Namespace) -> None:
     case: Row = {"resolution": RESOLUTION, "samples": SAMPLES, "batch": BATCH, "dtype": "float32"}
     if args.quick:
-        case |= {"resolution": 4, "samples": 4, "batch": 2}
+        case |= {"preset": "tiny", "resolution": 4, "samples": 4, "batch": 2}
     scene = Scene(args, case)
     made = scene.contenders(("forward", *BOTH))
     if not args.no_compile:

@@ -23,6 +23,9 @@ SCAN_FLOPS = 16  # of a sample in volume rendering, besides its features: exp, p
 # CIPS-3D's field, 3 -> 128 -> 128 -> (1, 64 -> 32), of one point
 FIELD_FLOPS, FIELD_SINES, FIELD_OUTPUTS = 2 * (3 * 128 + 128 * 128 + 128 + 128 * 64 + 64 * 32), 128 + 128 + 64, 33
 
+# CIPS-3D's INR, 32 -> 18 layers of 512, six of them -> 3, of one pixel
+INR_FLOPS = 2 * (32 * 512 + 17 * 512 * 512 + 6 * 512 * 3)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -85,6 +88,16 @@ def _render_rays(row: Row) -> list[Work]:
     return [forward, Work(3 * forward.flops, R * (6 + 3 * S + FIELD_OUTPUTS + 2 * S), 2 * forward.special)]
 
 
+def _generator(row: Row) -> list[Work]:
+    """The released generator's products; memory is far from bounding it."""
+    if row.get("preset", "released") != "released":
+        return []
+    pixels = row["batch"] * row["resolution"] ** 2
+    field = 2 * row["samples"] * pixels
+    forward = Work(INR_FLOPS * pixels + FIELD_FLOPS * field, 0, FIELD_SINES * field)
+    return [forward, Work((2 * INR_FLOPS * pixels + 3 * FIELD_FLOPS * field), 0, 2 * forward.special)]
+
+
 WORK: dict[str, Callable[[Row], list[Work]]] = {
     "modfc": _modfc,
     "film_sine": _film_sine,
@@ -93,6 +106,7 @@ WORK: dict[str, Callable[[Row], list[Work]]] = {
     "sample_pdf": _sample_pdf,
     "siren_field": _siren_field,
     "render_rays": _render_rays,
+    "generator": _generator,
 }
 
 
@@ -138,13 +152,14 @@ def floor(row: Row, ceilings: Sequence[Row]) -> Floor | None:
 def plot(rows: Sequence[Row], ceilings: Sequence[Row], out: Path) -> bool:
     """Arithmetic rate over arithmetic intensity of our kernels under the roofs of one machine; False without rows."""
     points = [row for row in rows if measured(row) and row["contender"] == "ours" and floor(row, ceilings)]
+    points = [row for row in points if all(w.moved for w in work(row))]
     if not points:
         return False
     figure, axis = plt.subplots(figsize=(8, 5.5))
     for dtype in sorted({row.get("dtype", "float32") for row in points}):
         chosen = [row for row in points if row.get("dtype", "float32") == dtype]
         rate = rates(chosen[0], ceilings)
-        intensities = [2.0**k for k in range(-3, 12)]
+        intensities = [2.0**k for k in range(-3, 15)]
         roof = [min(rate["compute"], rate["copy"] * i) / 1e9 for i in intensities]
         (line,) = axis.loglog(intensities, roof, label=f"roof, {dtype}")
         for op, marker in zip(WORK, "osD^vP*X", strict=False):
