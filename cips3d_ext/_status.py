@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ._native import native
-from .ops._registry import DEVICES, NATIVE_DEVICES, REGISTRY, reasons_against_native
+from .ops._registry import DEVICES, NATIVE_DEVICES, REGISTRY, reasons_against_native, runs_as_parts
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,6 @@ def _op_status(name: str, device: str, level: str) -> OpStatus:
     if device in NATIVE_DEVICES[name]:
         return OpStatus("native", f"csrc/{name} ({level if device == 'cpu' else 'CUDA'})", ())
     reasons = tuple(reasons_against_native(name, device))
-    parts = REGISTRY[name].parts
-    if parts and all(device in NATIVE_DEVICES[part] for part in parts):
-        return OpStatus("parts", ", ".join(f"csrc/{part}" for part in parts), reasons)
+    if runs_as_parts(name, device):
+        return OpStatus("parts", ", ".join(f"csrc/{part}" for part in REGISTRY[name].parts), reasons)
     return OpStatus("reference", f"cips3d_ext.reference.{name}", reasons)

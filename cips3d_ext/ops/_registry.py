@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,9 @@ class OpSpec:
     reference(*tensors, **options) returns all outputs, residuals included.
     reference_backward(*grad_outputs, *residuals, *tensors, **options, grad_mask=...) returns None where no gradient is
         wanted. With residuals, the gradient of an output that nobody used is None.
+    parts: the ops that this one is made of. On a device where it has no kernel of its own and they have, impl="auto"
+        takes the dispatcher op all the same, which there runs of_parts and of_parts_backward: the reference and its
+        backward made of these ops.
     """
 
     name: str
@@ -54,7 +57,9 @@ class OpSpec:
     residuals: int = 0
     keep: Callable[[Sequence[Tensor | None], Sequence[Any]], str] | None = None
     helpers: tuple[str, ...] = ()  # further dispatcher ops that this op consists of
-    parts: tuple[str, ...] = ()  # ops that impl="auto" runs in its place on a device where it has no kernel itself
+    parts: tuple[str, ...] = ()
+    of_parts: Callable[..., Any] | None = None
+    of_parts_backward: Callable[..., Sequence[Tensor | None]] | None = None
     # From the schemas, read here since torch.compile cannot parse one:
     options: tuple[str, ...] = field(init=False)  # names of the option arguments
     tensors: int = field(init=False)  # how many tensor arguments
@@ -136,12 +141,18 @@ def record_native(spec: OpSpec) -> None:
 def register(spec: OpSpec) -> None:
     """Registers a differentiable op and its backward op."""
 
+    composed = replace(
+        spec,
+        reference=spec.of_parts or spec.reference,
+        reference_backward=spec.of_parts_backward or spec.reference_backward,
+    )
+
     def forward_kernel(*args: Any) -> Any:
-        return spec.run_reference(args[: spec.tensors], args[spec.tensors : spec.arguments])
+        return composed.run_reference(args[: spec.tensors], args[spec.tensors : spec.arguments])
 
     def backward_kernel(*args: Any) -> tuple[Tensor, ...]:
         like = args[-1 - spec.arguments]
-        return tuple(like.new_empty(0) if g is None else g.contiguous() for g in spec.run_reference_backward(args))
+        return tuple(like.new_empty(0) if g is None else g.contiguous() for g in composed.run_reference_backward(args))
 
     def backward_fake(*args: Any) -> tuple[Tensor, ...]:
         inputs, mask = args[-1 - spec.arguments : -1], args[-1]
@@ -236,15 +247,24 @@ def reasons_against_native(name: str, device_type: str) -> list[str]:
     """Why `name` has no native kernel on a device; empty if it has one."""
     if device_type in NATIVE_DEVICES[name]:
         return []
-    if REGISTRY[name].parts and device_type in native.loaded:
+    if runs_as_parts(name, device_type):
         return [f"{name} as a whole has no {device_type} kernel, its parts have: {', '.join(REGISTRY[name].parts)}"]
     if device_type not in DEVICES:
         return [f"there is no native kernel for device '{device_type}' (native: {', '.join(DEVICES)})"]
     return [native.problems.get(device_type, f"the loaded {device_type} library has no kernel for {name}; {REBUILD}")]
 
 
+def runs_as_parts(name: str, device_type: str) -> bool:
+    """Whether the native kernels of its parts stand in for a kernel of the op itself."""
+    parts = REGISTRY[name].parts
+    return bool(parts) and all(device_type in NATIVE_DEVICES[part] for part in parts)
+
+
 def use_native(name: str, impl: str, tensor: Tensor) -> bool:
-    """Decides the path of one call. Raises ValueError for an unknown impl, RuntimeError if "fused" cannot be had."""
+    """Whether a call takes the dispatcher op, or else the reference in plain autograd.
+
+    Raises ValueError for an unknown impl, RuntimeError if "fused" cannot be had.
+    """
     if impl not in IMPLS:
         raise ValueError(f"{name}: impl must be one of {IMPLS}, got {impl!r}")
     if impl == "reference":
@@ -255,13 +275,13 @@ def use_native(name: str, impl: str, tensor: Tensor) -> bool:
         reasons = "; ".join(reasons_against_native(name, tensor.device.type))
         raise RuntimeError(
             f"{name}: impl='fused' is not possible: {reasons}. Use impl='auto' to fall back to "
-            f"{'them' if REGISTRY[name].parts else 'the reference'}."
+            f"{'these' if runs_as_parts(name, tensor.device.type) else 'the reference'}."
         )
-    return False
+    return runs_as_parts(name, tensor.device.type)
 
 
 def call(name: str, impl: str, tensors: tuple[Tensor | None, ...], options: tuple[Any, ...]) -> Any:
-    """One call of an op: the dispatcher op (native kernel) or, in the same dtype, the reference in plain autograd."""
+    """One call: the dispatcher op (a native kernel or its parts') or, in the same dtype, the reference in autograd."""
     first = tensors[0]
     assert first is not None
     spec = REGISTRY[name]

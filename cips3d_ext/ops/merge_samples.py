@@ -10,7 +10,6 @@ kept, also under autocast.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -101,12 +100,6 @@ def _check_pair(position: int, pair: tuple[Tensor, Tensor], z_a: Tensor, z_b: Te
         raise ValueError(f"merge_samples: both tensors of pairs[{position}] need the same C, got {seen}")
 
 
-def gather_function(impl: str, like: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """merge_samples_gather on the path that `impl` chooses for `like`."""
-    native = use_native("merge_samples", impl, like)
-    return dispatcher_op("merge_samples_gather") if native else reference.merge_samples_gather
-
-
 def merge_samples(z_a: Tensor, z_b: Tensor, *pairs: tuple[Tensor, Tensor], impl: str = "auto") -> tuple[Tensor, ...]:
     """Samples of two passes in increasing order of depth; on ties a comes before b.
 
@@ -128,7 +121,8 @@ def merge_samples(z_a: Tensor, z_b: Tensor, *pairs: tuple[Tensor, Tensor], impl:
     leading = z_a.shape[:-1]
     rays = math.prod(leading)
     z, order = call("merge_samples", impl, (z_a.reshape(rays, z_a.shape[-1]), z_b.reshape(rays, z_b.shape[-1])), ())
-    gather = gather_function(impl, z_a)
+    native = use_native("merge_samples", impl, z_a)
+    gather = dispatcher_op("merge_samples_gather") if native else reference.merge_samples_gather
     total = z.shape[-1]
     merged = []
     for f_a, f_b in pairs:

@@ -22,9 +22,8 @@ from torch import Tensor
 
 from .. import reference
 from ._checks import autocast_to_float32, check_choice, check_one_dtype, check_shape, check_tensors
-from ._registry import REGISTRY, OpSpec, call, register, use_native
+from ._registry import REGISTRY, OpSpec, call, dispatcher_op, register
 from ._siren import FieldSizes, LinearMap, check_field, check_packed, named_tensors, pack_field, reduced_precision
-from .merge_samples import gather_function
 from .volume_render import ACTIVATIONS, white_channel_count
 
 FEWEST_SAMPLES = 2  # a spacing needs two
@@ -103,6 +102,32 @@ def _fake(
     return feature, origins.new_empty((B, R)), weights, origins.new_empty((B, R, F), dtype=computing)
 
 
+def _parts() -> reference.RenderRaysParts:
+    """The dispatcher ops, called as the references are: options as keywords."""
+
+    def part(name: str, suffix: str = "", last: tuple[str, ...] = ()) -> Callable[..., Any]:
+        op, names = dispatcher_op(name + suffix), (*REGISTRY[name].options, *last)
+        return lambda *tensors, **options: op(*tensors, *(options[option] for option in names))
+
+    return reference.RenderRaysParts(
+        siren_field=part("siren_field"),
+        siren_field_backward=part("siren_field", "_backward", ("grad_mask",)),
+        volume_render=part("volume_render"),
+        volume_render_backward=part("volume_render", "_backward", ("grad_mask",)),
+        sample_pdf=part("sample_pdf"),
+        merge_samples=part("merge_samples"),
+        merge_samples_gather=dispatcher_op("merge_samples_gather"),
+    )
+
+
+def _of_parts(*tensors: Tensor | None, **options: Any) -> Any:
+    return reference.render_rays(*tensors, **options, parts=_parts())  # type: ignore[arg-type]
+
+
+def _of_parts_backward(*tensors: Tensor | None, **options: Any) -> Any:
+    return reference.render_rays_backward(*tensors, **options, parts=_parts())  # type: ignore[arg-type]
+
+
 register(
     OpSpec(
         name="render_rays",
@@ -114,6 +139,8 @@ register(
         grad_of=((0,), (1,), (2,), (3,), (4,)),
         residuals=1,
         parts=("siren_field", "volume_render", "sample_pdf", "merge_samples"),
+        of_parts=_of_parts,
+        of_parts_backward=_of_parts_backward,
     )
 )
 
@@ -158,8 +185,8 @@ def render_rays(
         view_directions: the colour layer takes the rays' directions (pi-GAN).
         activation: of the density, as in `volume_render`; the last interval is infinite (1e10).
         last_back, white_back: as in `volume_render`, for the final integration.
-        impl: "auto" (native kernel if there is one, else the native kernels of the parts), "fused" (native or
-            RuntimeError), "reference".
+        impl: "auto" (native kernel if there is one, else the native kernels of the parts, which takes memory for the
+            samples while it runs, but keeps none), "fused" (native or RuntimeError), "reference".
 
     torch.set_float32_matmul_precision rules the field's float32 products as in `siren_field`.
 
@@ -181,24 +208,4 @@ def render_rays(
     scales = (point_scale, gamma_scale, gamma_offset, beta_scale, reduced_precision())
     options = (*sizes, view_directions, *scales, near, far, activation, last_back, white_channels)
     tensors = (origins, directions, *pack_field(named), jitter, u, noise_coarse, noise)
-    if use_native("render_rays", impl, origins):
-        return RenderRaysOutput(*call("render_rays", impl, tensors, options))
-    named_options = reference.RenderRaysOptions(*options)._asdict()
-    *results, _ = reference.render_rays(*tensors, **named_options, parts=_parts(impl, origins))
-    return RenderRaysOutput(*results)
-
-
-def _parts(impl: str, like: Tensor) -> reference.RenderRaysParts:
-    """The ops that the rendering consists of, each on its own path of `impl`."""
-
-    def part(name: str) -> Callable[..., Any]:
-        names = REGISTRY[name].options
-        return lambda *tensors, **options: call(name, impl, tensors, tuple(options[option] for option in names))
-
-    return reference.RenderRaysParts(
-        siren_field=part("siren_field"),
-        volume_render=part("volume_render"),
-        sample_pdf=part("sample_pdf"),
-        merge_samples=part("merge_samples"),
-        merge_samples_gather=gather_function(impl, like),
-    )
+    return RenderRaysOutput(*call("render_rays", impl, tensors, options))

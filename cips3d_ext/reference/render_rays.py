@@ -21,6 +21,8 @@ from .volume_render import VolumeRenderOptions, volume_render, volume_render_bac
 # Added to the coarse weights before sampling, so that empty rays still spread their samples; sample_pdf adds its own.
 WEIGHT_FLOOR = 1e-5
 PDF_EPS = 1e-5  # sample_pdf's default
+# Of grad_masks: volume_render's density and features; origins and directions; siren_field's parameters, gamma, beta
+_DENSITY_AND_FEATURES, _RAYS, _FIELD = 0b11, 0b11, 0b1110
 # Positions of the feature, depth and weights among volume_render's outputs
 _FEATURE, _DEPTH, _WEIGHTS = 0, 1, 2
 
@@ -29,7 +31,9 @@ class RenderRaysParts(NamedTuple):
     """The ops that the rendering consists of, with the arguments of their references; options as keywords."""
 
     siren_field: Callable[..., Any] = siren_field
+    siren_field_backward: Callable[..., Any] = siren_field_backward
     volume_render: Callable[..., Any] = volume_render
+    volume_render_backward: Callable[..., Any] = volume_render_backward
     sample_pdf: Callable[..., Any] = sample_pdf
     merge_samples: Callable[..., Any] = merge_samples
     merge_samples_gather: Callable[..., Any] = merge_samples_gather
@@ -146,6 +150,7 @@ def render_rays_backward(
     noise: Tensor | None = None,
     *,
     grad_mask: int = ALL_GRADIENTS,
+    parts: RenderRaysParts = REFERENCES,
     **options: Any,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of origins, directions, parameters, gamma and beta.
@@ -158,22 +163,36 @@ def render_rays_backward(
     depths = stratified_depths(o.near, o.far, widen(jitter))
     if u is not None:
         depths = torch.cat([fine_depths, depths], -1).sort(dim=-1, stable=True)[0]
-    features, density = rays.evaluate(depths, o, siren_field)
+    features, density = rays.evaluate(depths, o, parts.siren_field)
     rendered = (density, features, depths, widen(noise), None, None)
-    grad_density, grad_features, *_ = volume_render_backward(
-        widen(grad_feature), widen(grad_depth), widen(grad_weights), None, None, *rendered, **o.integration(final=True)
+    grad_density, grad_features, *_ = parts.volume_render_backward(
+        *(widen(grad) for grad in (grad_feature, grad_depth, grad_weights)),
+        *(None, None),  # of transmittance and accumulation
+        *rendered,
+        **o.integration(final=True),
+        grad_mask=_DENSITY_AND_FEATURES,
     )
-    assert grad_density is not None and grad_features is not None
-    grad_points, *grad_field, grad_views = siren_field_backward(
-        grad_features.flatten(1, 2), grad_density.flatten(1, 2), *rays.field_inputs(depths, o), **o.field()
+    grad_points, *grad_field, grad_views = parts.siren_field_backward(
+        grad_features.flatten(1, 2),
+        grad_density.flatten(1, 2),
+        *rays.field_inputs(depths, o),
+        **o.field(),
+        grad_mask=_field_mask(grad_mask, o),
     )
-    assert grad_points is not None
-    grad_points = grad_points.unflatten(1, depths.shape[1:])
-    grad_directions = (depths.unsqueeze(-1) * grad_points).sum(2)
-    if grad_views is not None:
-        grad_directions = grad_directions + grad_views
-    gradients = (grad_points.sum(2), grad_directions, *grad_field)
+    grad_origins = grad_directions = None
+    if grad_mask & _RAYS:
+        grad_points = grad_points.unflatten(1, depths.shape[1:])
+        grad_origins, grad_directions = grad_points.sum(2), (depths.unsqueeze(-1) * grad_points).sum(2)
+        if o.view_directions:
+            grad_directions = grad_directions + grad_views
+    gradients = (grad_origins, grad_directions, *grad_field)
     return select_gradients(gradients, (origins, directions, parameters, gamma, beta), grad_mask)
+
+
+def _field_mask(grad_mask: int, o: RenderRaysOptions) -> int:
+    """The gradients of siren_field (points, parameters, gamma, beta, directions) that those of render_rays need."""
+    of_rays = bool(grad_mask & _RAYS)
+    return of_rays | grad_mask >> 1 & _FIELD | (of_rays and o.view_directions) << 4
 
 
 def stratified_depths(near: float, far: float, jitter: Tensor) -> Tensor:

@@ -113,3 +113,50 @@ def test_compiles_whole(registered, inputs):
         torch.testing.assert_close(a, e)
     with torch.no_grad():
         torch.testing.assert_close(compiled(*inputs), run("fused", *inputs)[0].sum())
+
+
+PARTS_NAME = "toy_of_parts"
+PARTS_ARGUMENTS = "Tensor x, float factor"
+
+
+@pytest.fixture(scope="module")
+def of_parts():
+    """y = factor x, without a kernel; made of modfc, in name, and there counting its calls."""
+    registry, native, calls = dict(_registry.REGISTRY), dict(_registry.NATIVE_DEVICES), []
+
+    def forward(x, *, factor):
+        return factor * x
+
+    def backward(grad, x, *, factor, grad_mask):
+        return (factor * grad,)
+
+    spec = _registry.OpSpec(
+        PARTS_NAME,
+        f"{PARTS_NAME}({PARTS_ARGUMENTS}) -> Tensor",
+        forward,
+        lambda x, factor: torch.empty_like(x),
+        f"{PARTS_NAME}_backward(Tensor grad, {PARTS_ARGUMENTS}, int grad_mask) -> Tensor[]",
+        backward,
+        ((0,),),
+        parts=("modfc",),
+        of_parts=lambda x, **options: calls.append("forward") or forward(x, **options),
+        of_parts_backward=lambda *tensors, **options: calls.append("backward") or backward(*tensors, **options),
+    )
+    _registry.register(spec)
+    yield calls
+    for table, before in ((_registry.REGISTRY, registry), (_registry.NATIVE_DEVICES, native)):
+        table.clear()
+        table.update(before)
+
+
+def test_parts_stand_in_for_a_kernel(of_parts, inputs):
+    x = inputs[0]
+    of_parts.clear()
+    y = _registry.call(PARTS_NAME, "auto", (x,), (3.0,))
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    assert of_parts == ["forward", "backward"] and torch.equal(grad, torch.full_like(x, 3.0))
+    of_parts.clear()
+    _registry.call(PARTS_NAME, "reference", (x,), (3.0,)).sum().backward()
+    assert not of_parts
+    with pytest.raises(RuntimeError, match="as a whole has no cpu kernel, its parts have: modfc"):
+        _registry.call(PARTS_NAME, "fused", (x,), (3.0,))

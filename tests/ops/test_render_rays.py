@@ -1,14 +1,16 @@
 """What render_rays promises beyond the contract: second derivatives past the fine depths, the native parts where it has
 no kernel itself, and memory."""
 
+import importlib
+
 import pytest
 import torch
 
 from cips3d_ext.ops import _registry
 from cips3d_ext.testing import Case, cases_of
 
+render_rays_module = importlib.import_module("cips3d_ext.ops.render_rays")  # the function has its name
 CASES = cases_of("render_rays")
-PARTS = ("siren_field", "volume_render", "sample_pdf", "merge_samples")
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
@@ -39,21 +41,37 @@ def test_both_orders_are_those_of_the_reference(case):
         torch.testing.assert_close(found, wanted)
 
 
-@every_case
-def test_without_a_kernel_the_parts_run_their_own(case, without_kernel, monkeypatch):
-    """impl="auto" then takes the native ops it consists of, in both orders; "fused" refuses."""
+def test_without_a_kernel_fused_refuses_and_auto_does_not(without_kernel):
+    tensors = CASES[0].tensors(torch.float64)
     with pytest.raises(RuntimeError, match="render_rays: impl='fused' is not possible: .*its parts have: siren_field"):
-        case.run(case.tensors(torch.float64), "fused")
+        CASES[0].run(tensors, "fused")
+    CASES[0].run(tensors, "auto")
+
+
+@every_case
+@pytest.mark.parametrize("mask", [0b11111, 0b11100, 0b00010], ids=bin)
+def test_made_of_its_parts_it_is_the_reference(case, mask, monkeypatch):
+    """What the dispatcher op runs where the parts alone have kernels: these, forward and backward."""
+    arguments = []
+    monkeypatch.setattr(render_rays_module, "call", lambda *given: arguments.append(given) or (None,) * 3)
+    case.run(case.tensors(torch.float64))
+    _, _, tensors, options = arguments[0]
+    spec = _registry.REGISTRY["render_rays"]
+    options = dict(zip(spec.options, options, strict=True))
     reached = []
     real = _registry.dispatcher_op
-    monkeypatch.setattr(_registry, "dispatcher_op", lambda name: reached.append(name) or real(name))
-    found = two_orders(case, "auto")
-    hierarchical = "u" in case.tensors(torch.float64)
-    assert set(PARTS if hierarchical else PARTS[:2]) <= set(reached) and "render_rays" not in reached
-    reached.clear()
-    for actual, wanted in zip(found, two_orders(case, "reference"), strict=True):
-        torch.testing.assert_close(actual, wanted)
-    assert not reached
+    monkeypatch.setattr(render_rays_module, "dispatcher_op", lambda name: reached.append(name) or real(name))
+
+    found, wanted = spec.of_parts(*tensors, **options), spec.reference(*tensors, **options)
+    cotangents = [torch.randn_like(output) for output in wanted[:3]]
+    given = (*cotangents, wanted[3], *tensors)
+    found += spec.of_parts_backward(*given, **options, grad_mask=mask)
+    wanted += spec.reference_backward(*given, **options, grad_mask=mask)
+    for actual, expected in zip(found, wanted, strict=True):
+        assert (actual is None) == (expected is None)
+        if actual is not None:
+            torch.testing.assert_close(actual, expected)
+    assert {*spec.parts, "siren_field_backward", "volume_render_backward"} <= set(reached)
 
 
 def test_nothing_of_a_sample_is_kept_for_backward():
