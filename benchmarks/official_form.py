@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from field_shapes import FIELDS, FieldShape
 from torch import Tensor
 
 from cips3d.models import Generator
@@ -27,7 +28,7 @@ SLOPE = 0.2
 
 
 class Field(NamedTuple):
-    """The tensors of CIPS-3D's field, by the names that `cips3d_ext.siren_field` gives them."""
+    """The tensors of a field, by the names that `cips3d_ext.siren_field` gives them."""
 
     layers: list[tuple[Tensor, Tensor]]
     density: tuple[Tensor, Tensor]
@@ -38,26 +39,36 @@ class Field(NamedTuple):
 
     @classmethod
     def of(cls, flat: Sequence[Tensor]) -> Field:
-        """From the list that `flat` gives: two trunk layers, density, colour, feature, then three gammas and betas."""
-        maps = [(flat[k], flat[k + 1]) for k in range(0, 10, 2)]
-        return cls(maps[:2], maps[2], maps[3], maps[4], list(flat[10:13]), list(flat[13:16]))
+        """From the list that `flat` gives: trunk layers, density, colour, feature, then gammas and betas."""
+        sines = (len(flat) - 4) // 4  # weight, bias, gamma and beta each; density and feature have no film
+        films = 2 * sines + 4
+        maps = [(flat[k], flat[k + 1]) for k in range(0, films, 2)]
+        return cls(maps[:-3], *maps[-3:], list(flat[films : films + sines]), list(flat[films + sines :]))
 
 
-def example_field(batch: int) -> list[Tensor]:
-    """A field of the released sizes at its initial spread, with styles, as the list that `Field.of` takes."""
-    sizes = [(128, 3), (128, 128), (1, 128), (64, 128), (32, 64)]
-    maps = [((torch.rand(o, i) * 2 - 1) * (6 / i) ** 0.5 / 25, torch.randn(o) / 10) for o, i in sizes]
-    gamma, beta = ([scale * torch.randn(batch, width) for width in (128, 128, 64)] for scale in (0.3, 0.3))
+def example_field(batch: int, shape: FieldShape = FIELDS["cips3d"]) -> list[Tensor]:
+    """A field at its initial spread, with styles, as the list that `Field.of` takes."""
+    maps = [((torch.rand(o, i) * 2 - 1) * (6 / i) ** 0.5 / 25, torch.randn(o) / 10) for o, i in shape.maps()]
+    widths = (*shape.widths, shape.colour_width)
+    gamma, beta = ([scale * torch.randn(batch, width) for width in widths] for scale in (0.3, 0.3))
     return [*(tensor for pair in maps for tensor in pair), *gamma, *beta]
 
 
-def field_chain(points: Tensor, field: Field) -> tuple[Tensor, Tensor]:
-    """points [B,N,3] -> features [B,N,C], density [B,N], layer by layer: sin((15 gamma + 30) (W x + c) + beta)."""
+def field_chain(points: Tensor, field: Field, directions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """points [B,N,3] -> features [B,N,C], density [B,N], layer by layer: sin((15 gamma + 30) (W x + c) + beta).
+
+    directions [B,R,3]: each before the colour layer's other inputs, at its N / R points (pi-GAN).
+    """
     x = points * WARP
     for (weight, bias), gamma, beta in zip(field.layers, field.gamma, field.beta, strict=False):
         x = film(x, weight, bias, gamma, beta)
     density = F.linear(x, *field.density)
+    x = x if directions is None else with_directions(x, directions)
     return F.linear(film(x, *field.colour, field.gamma[-1], field.beta[-1]), *field.feature), density[..., 0]
+
+
+def with_directions(x: Tensor, directions: Tensor) -> Tensor:
+    return torch.cat([directions.repeat_interleave(x.shape[1] // directions.shape[1], 1), x], -1)
 
 
 def film(x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:

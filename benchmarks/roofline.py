@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
+from field_shapes import FIELDS
 from rows import Row, measured, place, time_ms
 
 matplotlib.use("Agg")
@@ -20,8 +21,6 @@ import matplotlib.pyplot as plt
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 SINE_FLOPS = 22  # reduction and polynomial of a sine by multiply-adds (csrc/common/simd_math.h), on a CPU
 SCAN_FLOPS = 16  # of a sample in volume rendering, besides its features: exp, products, sums
-# CIPS-3D's field, 3 -> 128 -> 128 -> (1, 64 -> 32), of one point
-FIELD_FLOPS, FIELD_SINES, FIELD_OUTPUTS = 2 * (3 * 128 + 128 * 128 + 128 + 128 * 64 + 64 * 32), 128 + 128 + 64, 33
 
 # CIPS-3D's INR, 32 -> 18 layers of 512, six of them -> 3, of one pixel
 INR_FLOPS = 2 * (32 * 512 + 17 * 512 * 512 + 6 * 512 * 3)
@@ -75,17 +74,17 @@ def _sample_pdf(row: Row) -> list[Work]:
 
 
 def _siren_field(row: Row) -> list[Work]:
-    N = row["points"]
-    forward = Work(FIELD_FLOPS * N, (3 + FIELD_OUTPUTS) * N, FIELD_SINES * N)
+    N, field = row["points"], FIELDS[row["field"]]
+    forward = Work(field.flops * N, (3 + field.outputs) * N, field.sines * N)
     # nothing of a layer is kept: the forward products and sines, their cosines, and two products for each of the first
-    return [forward, Work(3 * forward.flops, (6 + FIELD_OUTPUTS) * N, 2 * forward.special)]
+    return [forward, Work(3 * forward.flops, (6 + field.outputs) * N, 2 * forward.special)]
 
 
 def _render_rays(row: Row) -> list[Work]:
     R, S = row["rays"], row["S"]
-    points = 2 * S * R
-    forward = Work(FIELD_FLOPS * points, R * (6 + 2 * S + FIELD_OUTPUTS + 2 * S), FIELD_SINES * points)
-    return [forward, Work(3 * forward.flops, R * (6 + 3 * S + FIELD_OUTPUTS + 2 * S), 2 * forward.special)]
+    points, field = 2 * S * R, FIELDS["cips3d"]
+    forward = Work(field.flops * points, R * (6 + 2 * S + field.outputs + 2 * S), field.sines * points)
+    return [forward, Work(3 * forward.flops, R * (6 + 3 * S + field.outputs + 2 * S), 2 * forward.special)]
 
 
 def _generator(row: Row) -> list[Work]:
@@ -93,9 +92,9 @@ def _generator(row: Row) -> list[Work]:
     if row.get("preset", "released") != "released":
         return []
     pixels = row["batch"] * row["resolution"] ** 2
-    field = 2 * row["samples"] * pixels
-    forward = Work(INR_FLOPS * pixels + FIELD_FLOPS * field, 0, FIELD_SINES * field)
-    return [forward, Work((2 * INR_FLOPS * pixels + 3 * FIELD_FLOPS * field), 0, 2 * forward.special)]
+    points, field = 2 * row["samples"] * pixels, FIELDS["cips3d"]
+    forward = Work(INR_FLOPS * pixels + field.flops * points, 0, field.sines * points)
+    return [forward, Work((2 * INR_FLOPS * pixels + 3 * field.flops * points), 0, 2 * forward.special)]
 
 
 WORK: dict[str, Callable[[Row], list[Work]]] = {

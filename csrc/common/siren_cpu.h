@@ -81,6 +81,7 @@ struct SirenCpuField {
   SirenCpuLayout layout;
   const void *parameters, *gamma, *beta;  // of the call's dtype; gamma and beta null where absent
   void* packed;                           // T
+  bool for_gradients;                     // whether the panels for gradients are packed too
 };
 
 // What the backward of a field adds up, for any number of workers.

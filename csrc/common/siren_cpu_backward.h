@@ -245,23 +245,35 @@ class SirenBackward {
 
 // ---- after all tiles: the workers' sums, in their order, into the tensors ----
 
+// `count` values to any storage type.
+template <class S>
+CIPS3D_INLINE void store_row(const Compute<S>* from, int64_t count, S* to) {
+  for (int64_t i = 0; i < count; i += kLanes<Compute<S>>) store_first(to + i, count - i, load(from + i));
+}
+
 template <class S>
 void reduce_siren_map(const SirenCpuField& field, const SirenCpuGradients& gradients, const SirenCpuMap& map) {
   using T = Compute<S>;
   const SirenLayer& layer = map.layer;
-  S* grad_parameters = static_cast<S*>(gradients.grad_parameters);
-  const auto total = [&](int64_t at) {
-    T sum = 0;
-    for (int64_t w = 0; w < gradients.workers; ++w)
-      sum += static_cast<const T*>(gradients.accumulators)[w * 2 * field.layout.accumulator + at];
-    return sum;
+  const int64_t straight = layer.inputs - map.rotation;  // inputs before those that are the weight's first columns
+  const Scratch<T> total(row_stride(max(layer.inputs, layer.outputs)));
+  const auto sum_workers = [&](int64_t at, int64_t count) {
+    for (int64_t i = 0; i < count; i += kLanes<T>) {
+      Vec<T> sum = {};
+      for (int64_t w = 0; w < gradients.workers; ++w)
+        sum += load(static_cast<const T*>(gradients.accumulators) + w * 2 * field.layout.accumulator + at + i);
+      store(total + i, sum);
+    }
   };
+  S* grad_parameters = static_cast<S*>(gradients.grad_parameters);
   for (int64_t o = 0; o < layer.outputs; ++o) {
     S* row = grad_parameters + layer.weight + o * layer.inputs;
-    for (int64_t k = 0; k < layer.inputs; ++k)
-      store_scalar(row + map.column(k), total(map.gradient + o * row_stride(layer.inputs) + k));
-    store_scalar(grad_parameters + layer.bias + o, total(map.gradient_bias + o));
+    sum_workers(map.gradient + o * row_stride(layer.inputs), layer.inputs);
+    store_row(total, straight, row + map.rotation);
+    store_row(total + straight, map.rotation, row);
   }
+  sum_workers(map.gradient_bias, layer.outputs);
+  store_row(total, layer.outputs, grad_parameters + layer.bias);
 }
 
 template <class S>

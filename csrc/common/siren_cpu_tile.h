@@ -20,12 +20,15 @@ void pack_siren_map(const SirenCpuField& field, const SirenCpuMap& map) {
   const SirenLayer& layer = map.layer;
   const S* weight = static_cast<const S*>(field.parameters) + layer.weight;
   T* packed = static_cast<T*>(field.packed);
-  const Scratch<T> rotated(layer.outputs * layer.inputs);
-  for (int64_t o = 0; o < layer.outputs; ++o)
-    for (int64_t k = 0; k < layer.inputs; ++k)
-      rotated[o * layer.inputs + k] = load_scalar(weight + o * layer.inputs + map.column(k));
+  const Scratch<T> row(padded(layer.inputs)), rotated(layer.outputs * layer.inputs);
+  for (int64_t o = 0; o < layer.outputs; ++o) {
+    load_row(weight + o * layer.inputs, layer.inputs, static_cast<T*>(row));
+    for (int64_t k = 0; k < layer.inputs; ++k) rotated[o * layer.inputs + k] = row[map.column(k)];
+  }
   pack_transposed(static_cast<const T*>(rotated), layer.outputs, layer.inputs, packed + map.panels);
-  pack(static_cast<const T*>(rotated), layer.outputs, layer.inputs, packed + map.grad_panels);
+  const bool is_density = &map == &field.layout.density;  // its one row serves the forward too
+  if (field.for_gradients || is_density)
+    pack(static_cast<const T*>(rotated), layer.outputs, layer.inputs, packed + map.grad_panels);
   load_row(static_cast<const S*>(field.parameters) + layer.bias, layer.outputs, packed + map.bias);
 }
 

@@ -2,9 +2,9 @@
 // ops.
 #include "render_rays/render_rays_cpu.h"
 
-#include "common/cpu_call.h"
 #include "common/cpu_dtype.h"
 #include "common/parallel.h"
+#include "common/siren_cpu_memory.h"
 #include "render_rays/render_rays.h"
 
 namespace cips3d {
@@ -14,12 +14,13 @@ const RenderRaysCpuKernels& kernels_for(const Tensor& origins) {
   return CIPS3D_CPU_KERNELS(render_rays_cpu_kernels)[cpu_dtype_index(origins)];
 }
 
-RenderRaysCpuCall plain_call(const RenderRaysCall& call, int64_t samples_together) {
+SirenCpuMemory memory_of(const RenderRaysCall& call, bool for_gradients) {
+  return {call.network, call.parameters, call.gamma, call.beta, for_gradients};
+}
+
+RenderRaysCpuCall plain_call(const RenderRaysCall& call, const SirenCpuMemory& memory, int64_t samples_together) {
   RenderRaysCpuCall plain{};
-  plain.field.layout = make_siren_cpu_layout(call.network);
-  plain.field.parameters = data(call.parameters);
-  plain.field.gamma = data(call.gamma);
-  plain.field.beta = data(call.beta);
+  plain.field = memory.field();
   plain.sizes = call.sizes;
   plain.options = call.options;
   plain.rays_per_block = rays_filling_a_tile(samples_together);
@@ -43,9 +44,9 @@ RenderRaysOutputs render_rays_cpu(const RenderRaysCall& call) {
                                                       computing_type(call.origins.scalar_type()));
   const RenderRaysOutputs outputs{feature, depth, weights, fine_depths};
   if (depth.numel() == 0) return outputs;
-  RenderRaysCpuCall plain = plain_call(call, std::max(sizes.coarse, sizes.fine));  // the field's passes are apart
-  const Tensor packed = working_memory(call.origins, plain.field.layout.packed);
-  plain.field.packed = data(packed);
+  const SirenCpuMemory memory = memory_of(call, false);
+  const int64_t together = std::max(sizes.coarse, sizes.fine);  // the field's passes are apart
+  RenderRaysCpuCall plain = plain_call(call, memory, together);
   plain.feature = data(feature);
   plain.depth = data(depth);
   plain.weights = data(weights);
@@ -74,7 +75,8 @@ RenderRaysGradients render_rays_backward_cpu(const RenderRaysCall& call, const R
       gradient_or_none(grad_beta, call.origins)};
   const RenderRaysSizes& sizes = call.sizes;
   if (sizes.batch == 0 || sizes.rays == 0) return zero_all(grads);
-  RenderRaysCpuCall plain = plain_call(call, sizes.samples());
+  SirenCpuMemory memory = memory_of(call, true);
+  RenderRaysCpuCall plain = plain_call(call, memory, sizes.samples());
   plain.fine_depths = data(given.fine_depths);
   plain.grad_feature = data(given.feature);
   plain.grad_depth = data(given.depth);
@@ -82,24 +84,9 @@ RenderRaysGradients render_rays_backward_cpu(const RenderRaysCall& call, const R
   plain.grad_origins = data(grad_origins);
   plain.grad_directions = data(grad_directions);
 
-  const SirenCpuLayout& layout = plain.field.layout;
   const int64_t blocks = sizes.batch * plain.blocks_per_image(), workers = worker_count(blocks);
-  SirenCpuGradients& sums = plain.gradients;
-  sums.workers = workers;
-  sums.batch = sizes.batch;
-  sums.tiles_per_image = plain.blocks_per_image();
-  sums.wants_weights = grad_parameters || grad_gamma;
-  sums.wants_points = grad_origins || grad_directions;
-  sums.grad_parameters = data(grad_parameters);
-  sums.grad_gamma = data(grad_gamma);
-  sums.grad_beta = data(grad_beta);
-  const Tensor packed = working_memory(call.origins, layout.packed);
-  const Tensor accumulators = working_memory(call.origins, sums.wants_weights ? workers * 2 * layout.accumulator : 0);
-  const Tensor film_sums = working_memory(call.origins, (workers + sizes.batch) * 2 * layout.films);
-  plain.field.packed = data(packed);
-  sums.accumulators = data(accumulators);
-  sums.film_sums = data(film_sums);
-
+  plain.gradients = memory.gradients(workers, sizes.batch, plain.blocks_per_image(), grad_origins || grad_directions,
+                                     grad_parameters, grad_gamma, grad_beta);
   const RenderRaysCpuKernels& kernels = kernels_for(call.origins);
   kernels.pack(plain);
   parallel_shares(blocks, workers,

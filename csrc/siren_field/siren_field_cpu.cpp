@@ -1,9 +1,9 @@
 // siren_field on the CPU: allocates, runs the kernels of this machine's SIMD level on torch's threads, registers the
 // ops.
 #include "siren_field/siren_field_cpu.h"
-#include "common/cpu_call.h"
 #include "common/cpu_dtype.h"
 #include "common/parallel.h"
+#include "common/siren_cpu_memory.h"
 #include "siren_field/siren_field.h"
 
 namespace cips3d {
@@ -13,12 +13,13 @@ const SirenFieldCpuKernels& kernels_for(const Tensor& points) {
   return CIPS3D_CPU_KERNELS(siren_field_cpu_kernels)[cpu_dtype_index(points)];
 }
 
-SirenFieldCpuCall plain_call(const SirenFieldCall& call) {
+SirenCpuMemory memory_of(const SirenFieldCall& call, bool for_gradients) {
+  return {call.network, call.parameters, call.gamma, call.beta, for_gradients};
+}
+
+SirenFieldCpuCall plain_call(const SirenFieldCall& call, const SirenCpuMemory& memory) {
   SirenFieldCpuCall plain{};
-  plain.field.layout = make_siren_cpu_layout(call.network);
-  plain.field.parameters = data(call.parameters);
-  plain.field.gamma = data(call.gamma);
-  plain.field.beta = data(call.beta);
+  plain.field = memory.field();
   plain.batch = call.batch;
   plain.points = call.count;
   plain.rays = call.directions ? call.directions->size(1) : 0;
@@ -33,9 +34,8 @@ SirenFieldOutputs siren_field_cpu(const SirenFieldCall& call) {
       on_huge_pages(torch::stable::new_empty(call.points, {call.batch, call.count, call.network.feature.outputs}));
   const Tensor density = torch::stable::new_empty(call.points, {call.batch, call.count});
   if (density.numel() == 0) return {features, density};
-  SirenFieldCpuCall plain = plain_call(call);
-  const Tensor packed = working_memory(call.points, plain.field.layout.packed);
-  plain.field.packed = data(packed);
+  const SirenCpuMemory memory = memory_of(call, false);
+  SirenFieldCpuCall plain = plain_call(call, memory);
   plain.features = data(features);
   plain.density = data(density);
   const SirenFieldCpuKernels& kernels = kernels_for(call.points);
@@ -60,32 +60,19 @@ SirenFieldGradients siren_field_backward_cpu(const SirenFieldCall& call, const s
                                   gradient_or_none(grad_parameters, call.points),
                                   gradient_or_none(grad_gamma, call.points), gradient_or_none(grad_beta, call.points),
                                   gradient_or_none(grad_directions, call.points)};
-  SirenFieldCpuCall plain = plain_call(call);
   if (call.batch == 0 || call.count == 0) return zero_all(grads);
+  SirenCpuMemory memory = memory_of(call, true);
+  SirenFieldCpuCall plain = plain_call(call, memory);
   plain.grad_features = data(grad_features);
   plain.grad_density = data(grad_density);
   plain.grad_points = data(grad_points);
   plain.grad_directions = data(grad_directions);
 
-  const SirenCpuLayout& layout = plain.field.layout;
   const int64_t tiles = call.batch * plain.tiles_per_image(), workers = worker_count(tiles);
-  SirenCpuGradients& sums = plain.gradients;
-  sums.workers = workers;
-  sums.batch = call.batch;
-  sums.tiles_per_image = plain.tiles_per_image();
-  sums.wants_weights = grad_parameters || grad_gamma;
-  sums.wants_points = grad_points.has_value();
-  sums.grad_parameters = data(grad_parameters);
-  sums.grad_gamma = data(grad_gamma);
-  sums.grad_beta = data(grad_beta);
-  const Tensor packed = working_memory(call.points, layout.packed);
-  const Tensor accumulators = working_memory(call.points, sums.wants_weights ? workers * 2 * layout.accumulator : 0);
-  const Tensor film_sums = working_memory(call.points, (workers + call.batch) * 2 * layout.films);
+  plain.gradients = memory.gradients(workers, call.batch, plain.tiles_per_image(), grad_points.has_value(),
+                                     grad_parameters, grad_gamma, grad_beta);
   const Tensor direction_parts =
       working_memory(call.points, grad_directions ? call.batch * call.count * kSirenCoordinates : 0);
-  plain.field.packed = data(packed);
-  sums.accumulators = data(accumulators);
-  sums.film_sums = data(film_sums);
   plain.direction_parts = grad_directions ? data(direction_parts) : nullptr;
 
   const SirenFieldCpuKernels& kernels = kernels_for(call.points);

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import field_shapes
 import official_form
 import pytest
 import roofline
@@ -70,11 +71,15 @@ def test_parts_of_a_training_step(results):
     assert all(row["cpu_ms"] > 0 for row in rows)
 
 
-def test_the_field_is_counted_as_its_tensors_say():
-    maps = official_form.example_field(1)[:10]
-    assert 2 * sum(weight.numel() for weight in maps[::2]) == roofline.FIELD_FLOPS
-    assert maps[4].shape[0] + maps[8].shape[0] == roofline.FIELD_OUTPUTS
-    assert sum(maps[k].shape[0] for k in (0, 2, 6)) == roofline.FIELD_SINES
+@pytest.mark.parametrize("name", field_shapes.FIELDS)
+def test_a_field_is_counted_as_its_tensors_say(name):
+    shape = field_shapes.FIELDS[name]
+    field = official_form.Field.of(official_form.example_field(1, shape))
+    sines, heads = [*field.layers, field.colour], [field.density, field.feature]
+    assert 2 * sum(weight.numel() for weight, _ in [*sines, *heads]) == shape.flops
+    assert sum(len(bias) for _, bias in heads) == shape.outputs
+    assert [len(bias) for _, bias in sines] == [film.shape[1] for film in field.beta]
+    assert sum(film.shape[1] for film in field.gamma) == shape.sines
 
 
 def test_ceilings(results):
