@@ -56,32 +56,29 @@ __device__ __forceinline__ float quad_sum(float value) {
 }
 
 // Computes all layers with a sine. load(kind, vectors) gives the float inputs of a layer; activate(l, c, chunk, sums)
-// gets each chunk's phases and replaces them by the activations. Afterwards `in` holds the last layer's activations.
-template <int Width, int Tiles, int Parts, class Load, class Activate>
+// gets each chunk's phases and replaces them by the activations, which wait in `next`. Afterwards `in` holds the last
+// layer's activations.
+template <int Width, int Tiles, int Parts, class Next, class Load, class Activate>
 __device__ __forceinline__ void siren_layers(const SirenPlan& plan, SirenWeights& weights,
-                                             SirenActivations<Width, Tiles, Parts>& in, const Load& load,
+                                             SirenActivations<Width, Tiles, Parts>& in, Next& next, const Load& load,
                                              const Activate& activate) {
   in.clear();
 #pragma unroll 1
   for (int l = 0; l < plan.sines; ++l) {
     const SirenPackedLayer& layer = plan.layer[l];
-    SirenActivations<Width, Tiles, Parts> out;
     SirenVectors<Tiles> vectors = {};
     if (layer.vector != SirenVector::kNone) load(layer.vector, vectors);
-#pragma unroll
+#pragma unroll(Next::kUnroll)
     for (int c = 0; c < Width / kSirenChunk; ++c) {
-      if (c < layer.output_chunks) {
-        const unsigned char* chunk = weights.chunk(l, c);
-        SirenSums<Tiles> sums;
-        start_sums<Tiles>(sums, chunk, vectors, layer.vector);
-        multiply_chunk(sums, in, chunk + kSirenHeaderBytes, layer.input_chunks);
-        activate(l, c, chunk, sums);
-        out.set(c, sums);
-      } else {
-        out.clear(c);
-      }
+      if (c >= layer.output_chunks) continue;
+      const unsigned char* chunk = weights.chunk(l, c);
+      SirenSums<Tiles> sums;
+      start_sums<Tiles>(sums, chunk, vectors, layer.vector);
+      multiply_chunk(sums, in, chunk + kSirenHeaderBytes, layer.input_chunks);
+      activate(l, c, chunk, sums);
+      next.set(l, c, sums);
     }
-    in = out;
+    next.take(in, layer.output_chunks);
   }
 }
 
@@ -97,16 +94,18 @@ __device__ __forceinline__ void sine_all(SirenSums<Tiles>& sums) {
 
 // The whole field. `density` of each row, without its bias, the same in the four lanes of a row;
 // store(c, sums) gets 16 features at a time.
-template <int Width, int Tiles, int Parts, class Load, class Store>
-__device__ __forceinline__ void siren_field_of_warp(const SirenPlan& plan, SirenWeights& weights, const Load& load,
-                                                    float (&density)[kSirenRows<Tiles>], const Store& store) {
+template <int Width, int Tiles, int Parts, class Next, class Load, class Store>
+__device__ __forceinline__ void siren_field_of_warp(const SirenPlan& plan, SirenWeights& weights, Next& next,
+                                                    const Load& load, float (&density)[kSirenRows<Tiles>],
+                                                    const Store& store) {
 #pragma unroll
   for (int r = 0; r < kSirenRows<Tiles>; ++r) density[r] = 0;
   SirenActivations<Width, Tiles, Parts> activations;
-  siren_layers(plan, weights, activations, load, [&](int l, int, const unsigned char* chunk, SirenSums<Tiles>& sums) {
+  const auto activate = [&](int l, int, const unsigned char* chunk, SirenSums<Tiles>& sums) {
     sine_all<Tiles, Parts>(sums);
     if (l == plan.trunk - 1) add_density<Tiles>(density, sums, chunk);
-  });
+  };
+  siren_layers(plan, weights, activations, next, load, activate);
 #pragma unroll
   for (int r = 0; r < kSirenRows<Tiles>; ++r) density[r] = quad_sum(density[r]);
   if (plan.layers == plan.sines) return;

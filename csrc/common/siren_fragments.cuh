@@ -51,10 +51,6 @@ struct SirenActivations {
   static constexpr int kChunks = Width / kSirenChunk;
   uint32_t fragment[kChunks][Tiles][Parts][4];
 
-  __device__ __forceinline__ void set(int chunk, const SirenSums<Tiles>& values) {
-#pragma unroll
-    for (int m = 0; m < Tiles; ++m) to_fragment<Parts>(fragment[chunk][m], values[m]);
-  }
   __device__ __forceinline__ void clear(int chunk) {
 #pragma unroll
     for (int m = 0; m < Tiles; ++m)
@@ -66,6 +62,63 @@ struct SirenActivations {
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int chunk = 0; chunk < kChunks; ++chunk) clear(chunk);
+  }
+};
+
+// Where a layer's results wait until all of them are there: in registers beside the operand ...
+template <int Width, int Tiles, int Parts>
+struct SirenNextInRegisters {
+  static constexpr int kUnroll = Width / kSirenChunk;  // registers have no index
+  SirenActivations<Width, Tiles, Parts> values;
+
+  __device__ __forceinline__ void set(int, int chunk, const SirenSums<Tiles>& sums) {
+#pragma unroll
+    for (int m = 0; m < Tiles; ++m) to_fragment<Parts>(values.fragment[chunk][m], sums[m]);
+  }
+  __device__ __forceinline__ void take(SirenActivations<Width, Tiles, Parts>& in, int chunks) const {
+    in = values;
+#pragma unroll
+    for (int c = 0; c < Width / kSirenChunk; ++c)
+      if (c >= chunks) in.clear(c);
+  }
+};
+
+// A fragment as four 8x8 matrices in shared memory, for ldmatrix by any warp.
+template <int Parts>
+__device__ __forceinline__ void store_matrices(unsigned char* tile, const uint32_t (&fragment)[Parts][4]) {
+  uint32_t* to = reinterpret_cast<uint32_t*>(tile) + threadIdx.x % kWarpSize;
+#pragma unroll
+  for (int part = 0; part < Parts; ++part)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to[part * (kSirenBlockBytes / 4) + i * kWarpSize] = fragment[part][i];
+}
+
+// ... or in shared memory, where they are 8x8 matrices: half the registers.
+template <int Width, int Parts>
+struct SirenNextInShared {
+  static constexpr int kUnroll = 2;  // the sines of one chunk run beside the products of another
+  unsigned char* tiles;              // of this warp
+  int stride;                        // bytes from one chunk to the next
+
+  __device__ __forceinline__ void set(int, int chunk, const SirenSums<1>& sums) const {
+    uint32_t fragment[Parts][4];
+    to_fragment<Parts>(fragment, sums[0]);
+    store_matrices(tiles + chunk * stride, fragment);
+  }
+  __device__ __forceinline__ void take(SirenActivations<Width, 1, Parts>& in, int chunks) const {
+    __syncwarp();
+#pragma unroll
+    for (int c = 0; c < Width / kSirenChunk; ++c) {
+      if (c >= chunks) {
+        in.clear(c);
+        continue;
+      }
+#pragma unroll
+      for (int part = 0; part < Parts; ++part)
+        ldmatrix_x4<false>(in.fragment[c][0][part],
+                           tiles + c * stride + part * kSirenBlockBytes + threadIdx.x % kWarpSize * kVectorBytes);
+    }
+    __syncwarp();
   }
 };
 

@@ -31,6 +31,7 @@ struct SirenPackedLayer {
   int inputs, outputs;  // of the matrix product; the first layer has no matrix inputs
   int input_chunks;     // padded to kSirenInputGroup
   int output_chunks;
+  int first_chunk;  // output chunks of the layers before
   int chunk_bytes;
   SirenVector vector;
   int film;              // first column in gamma and beta, -1: no FiLM and no sine
@@ -71,11 +72,12 @@ inline SirenPlan make_siren_plan(const SirenNetwork& network, int parts) {
   plan.density_weight = network.density.weight;
   plan.density_bias = network.density.bias;
   const auto add = [&](const SirenLayer& from, SirenVector vector, bool sine) {
-    SirenPackedLayer& layer = plan.layer[plan.layers++];
+    SirenPackedLayer& layer = plan.layer[plan.layers];
     layer.inputs = int(from.inputs - (vector == SirenVector::kNone ? 0 : kSirenCoordinates));
     layer.outputs = int(from.outputs);
     layer.input_chunks = (siren_chunks(layer.inputs) + kSirenInputGroup - 1) / kSirenInputGroup * kSirenInputGroup;
     layer.output_chunks = siren_chunks(layer.outputs);
+    layer.first_chunk = plan.chunks();
     layer.chunk_bytes = kSirenHeaderBytes + layer.input_chunks * parts * kSirenBlockBytes;
     layer.vector = vector;
     layer.film = sine ? int(from.film) : -1;
@@ -83,6 +85,7 @@ inline SirenPlan make_siren_plan(const SirenNetwork& network, int parts) {
     layer.bias = from.bias;
     layer.packed = plan.packed_bytes;
     plan.packed_bytes += int64_t(layer.output_chunks) * layer.chunk_bytes;
+    ++plan.layers;
   };
   for (int l = 0; l < plan.sines; ++l) {
     const bool directions = l == plan.trunk && network.view_directions;

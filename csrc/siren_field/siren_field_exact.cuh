@@ -30,6 +30,18 @@ struct SirenSlice {
   int64_t first_row() const { return image * call.count + first; }
 };
 
+template <class T>
+SirenParameters<T> make_parameters(const SirenFieldCudaCall& call) {
+  const SirenNetwork& network = call.network;
+  return {static_cast<const T*>(call.parameters),
+          static_cast<const T*>(call.gamma),
+          static_cast<const T*>(call.beta),
+          Compute<T>(network.gamma_scale),
+          Compute<T>(network.gamma_offset),
+          Compute<T>(network.beta_scale),
+          network.films};
+}
+
 struct Times {
   double factor;
   template <class Real>
@@ -156,6 +168,28 @@ cudaError_t launch_siren_slice_forward(const SirenSlice<T>& slice, cudaStream_t 
                                 SirenLinearElement<T>{slice.field, net.feature.bias, net.feature.outputs, features},
                                 stream);
   return error;
+}
+
+// Calls run(slice) for all points, some of one image at a time.
+template <class T, class Run>
+cudaError_t for_each_siren_slice(const SirenFieldCudaCall& call, const Run& run) {
+  const SirenNetwork& net = call.network;
+  for (int64_t image = 0; image < call.batch; ++image)
+    for (int64_t first = 0; first < call.count; first += call.path.exact_rows) {
+      const int64_t rows = std::min(call.path.exact_rows, call.count - first);
+      SirenSlice<T> slice{call, image, first, rows, {}, make_parameters<T>(call)};
+      auto* next = static_cast<Compute<T>*>(call.activations);
+      for (int l = 0; l < net.sine_layers(); next += rows * net.sine[l++].outputs) slice.activations[l] = next;
+      slice.activations[kSirenMostSineLayers] = next;
+      if (const cudaError_t error = run(slice)) return error;
+    }
+  return cudaSuccess;
+}
+
+template <class T>
+cudaError_t launch_siren_exact_forward(const SirenFieldCudaCall& call, cudaStream_t stream) {
+  return for_each_siren_slice<T>(call,
+                                 [&](const SirenSlice<T>& slice) { return launch_siren_slice_forward(slice, stream); });
 }
 
 }  // namespace cips3d

@@ -70,7 +70,8 @@ __global__ void __launch_bounds__(kSirenForwardThreads)
         }
     };
     float density[kSirenRows<Tiles>];
-    siren_field_of_warp<Width, Tiles, Parts>(plan, weights, load, density, store);
+    SirenNextInRegisters<Width, Tiles, Parts> next;
+    siren_field_of_warp<Width, Tiles, Parts>(plan, weights, next, load, density, store);
 #pragma unroll
     for (int r = 0; r < kSirenRows<Tiles>; ++r)
       if (lane % 4 == r % 4 && row + r * 8 < arrays.count)
