@@ -30,6 +30,13 @@ class Case:
     differentiable: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
 
+    def roundings(self) -> int:
+        """Factors of a gradient that kernels on tensor cores round one after the other: in each sine layer of a field
+        the weight, the cosine, and the gradient itself."""
+        layers = [name.removeprefix("weight_") for name in self.differentiable if name.startswith("weight_")]
+        sine_layers = sum(layer.isdigit() or layer == "colour" for layer in layers)
+        return 3 * sine_layers if self.op == "siren_field" else 0
+
     def tensors(
         self, dtype: torch.dtype, device: str | torch.device = "cpu", requires_grad: bool = False, seed: int = 0
     ) -> dict[str, Tensor]:

@@ -24,16 +24,6 @@ struct SirenSliceGradients {
   Real *weight_partials, *sum_parts;
 };
 
-// Gradient of the linear map from that of the phase.
-template <class T>
-struct SirenTimesFrequency {
-  SirenParameters<T> field;
-  int64_t image, film;
-  __device__ __forceinline__ Compute<T> operator()(Compute<T> gradient, int64_t, int64_t channel) const {
-    return gradient * field.frequency(image, film + channel);
-  }
-};
-
 // An operand's elements as the source of a sum over its rows.
 template <class Real, class Matrix>
 struct SirenColumnSource {
@@ -43,23 +33,26 @@ struct SirenColumnSource {
   }
 };
 
-// Epilogue of the linear map computed again.
+// Epilogue of the linear map computed again: the output's gradient becomes that of the linear map.
 template <class T>
 struct SirenSineGradientElement {
   using Real = Compute<T>;
   SirenParameters<T> field;
   int64_t image, film, bias, columns;
-  const Real* of_output;
-  Real *of_phase, *of_frequency;
+  Real *of_output, *of_phase, *of_frequency;
 
   __device__ __forceinline__ void operator()(int64_t, int64_t row, int64_t column, int count,
                                              const Real (&sums)[kQuad]) const {
-    for (int i = 0; i < count; ++i) {
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) {
+      if (i >= count) continue;
       const int64_t channel = column + i, at = row * columns + channel;
       const Real linear = sums[i] + field.at(bias + channel);
-      const Real phase = field.frequency(image, film + channel) * linear + field.phase(image, film + channel);
-      of_phase[at] = of_output[at] * cosine(phase);
-      of_frequency[at] = of_phase[at] * linear;
+      const Real frequency = field.frequency(image, film + channel);
+      const Real gradient = of_output[at] * cosine(frequency * linear + field.phase(image, film + channel));
+      of_output[at] = gradient * frequency;
+      of_phase[at] = gradient;
+      of_frequency[at] = gradient * linear;
     }
   }
 };
@@ -120,8 +113,7 @@ cudaError_t launch_siren_sine_backward(const SirenSliceGradients<T>& g, int l, c
   const SirenLayer& layer = slice.call.network.sine[l];
   const SirenSineGradientElement<T> element{slice.field,   slice.image, layer.film, layer.bias,
                                             layer.outputs, g.of_output, g.of_phase, g.of_frequency};
-  const Operand<Real, SirenTimesFrequency<T>> gradient(g.of_phase, slice.rows, layer.outputs,
-                                                       {slice.field, slice.image, layer.film});
+  const Operand<Real> gradient(g.of_output, slice.rows, layer.outputs);
   const ArraySource<Real> phases{g.of_phase, slice.rows, layer.outputs};
   const ArraySource<Real> frequencies{g.of_frequency, slice.rows, layer.outputs};
   cudaError_t error = launch_siren_linear(slice, layer, x, element, stream);

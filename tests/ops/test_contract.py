@@ -70,7 +70,7 @@ def test_fused_equals_reference(case, device, dtype):
         assert_close(actual, expected, dtype, f"output {position}")
     for name, actual, expected in zip(case.differentiable, grads, expected_grads, strict=True):
         assert actual.dtype == dtype
-        assert_close(actual, expected, dtype, f"gradient of {name}")
+        assert_close(actual, expected, dtype, f"gradient of {name}", case.roundings() if device == "cuda" else 0)
 
 
 def appends_infinity(options: dict) -> bool:
