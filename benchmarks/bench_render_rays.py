@@ -41,7 +41,7 @@ def run_case(args: argparse.Namespace, B: int, resolution: int, dtype: torch.dty
     inputs = [t.to(args.device, dtype).requires_grad_() for t in field]
     made = [
         Contender("eager", lambda: eager(*fixed, *inputs), inputs),
-        Contender("ours", lambda: render("fused", *fixed, *inputs), inputs),
+        Contender("ours", lambda: render("auto", *fixed, *inputs), inputs),
     ]
     if not args.no_compile:
         made.append(compiled(made[0]))

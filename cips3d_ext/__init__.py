@@ -9,6 +9,7 @@ The ops live in `ops/` (one file each), their definitions in plain PyTorch in `r
 
 from ._native import native as _native
 from ._status import OpStatus, Status, status
+from .counter_random import counter_uniform
 from .layers import Films, FiLMSine, ModFC, SirenField, VolumeRenderer
 from .ops import (
     RenderRaysOutput,
@@ -37,6 +38,7 @@ __all__ = [
     "VolumeRenderOutput",
     "VolumeRenderer",
     "build_info",
+    "counter_uniform",
     "film_sine",
     "merge_samples",
     "modfc",

@@ -5,6 +5,7 @@ import torch
 
 from cips3d.render import Draws
 from cips3d.render.draws import complete_draws
+from cips3d_ext import counter_uniform
 
 SHAPE = {"batch": 2, "rays": 9, "samples": 4, "device": torch.device("cpu"), "dtype": torch.float32}
 ALL = {**SHAPE, "hierarchical": True, "noisy": True, "permuted": True}
@@ -28,6 +29,13 @@ def test_only_what_is_needed_is_drawn():
     assert (
         complete_draws(None, None, **SHAPE, hierarchical=False, noisy=True, permuted=False).density_noise.shape[-1] == 4
     )
+
+
+def test_draws_from_a_seed_are_the_counters():
+    drawn = Draws.from_seed(5, 2, 9, 4)
+    assert torch.equal(drawn.jitter, counter_uniform(5, 2, 9, 4, stream=0))
+    assert torch.equal(drawn.u, counter_uniform(5, 2, 9, 4, stream=1)) and not torch.equal(drawn.u, drawn.jitter)
+    assert drawn.density_noise is None and complete_draws(drawn, None, **ALL).density_noise is not None
 
 
 def test_none_is_not_random():

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cips3d_ext import counter_uniform
+
+JITTER_STREAM, U_STREAM = 0, 1  # of counter_uniform
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
@@ -48,6 +52,23 @@ class Draws:
             density_noise_coarse=zero.expand(batch, rays, 1),
             density_noise=zero.expand(batch, rays, 1),
         )
+
+    @classmethod
+    def from_seed(
+        cls,
+        seed: int,
+        batch: int,
+        rays: int,
+        samples: int = 12,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Draws:
+        """jitter and u from `cips3d_ext.counter_uniform`, the same on every device; the other fields stay None."""
+
+        def uniform(stream: int) -> Tensor:
+            return counter_uniform(seed, batch, rays, samples, stream=stream, device=device, dtype=dtype)
+
+        return cls(jitter=uniform(JITTER_STREAM), u=uniform(U_STREAM))
 
     def take(self, rays: slice | Tensor) -> Draws:
         """The draws of the chosen rays (indices along R), without the permutation."""
