@@ -23,12 +23,6 @@ class FieldSizes(NamedTuple):
     features: int
 
 
-@torch.compiler.assume_constant_result  # torch.compile compiles again when the setting changes
-def reduced_precision() -> bool:
-    """Whether float32 products may round their operands: torch's own setting for matrix products."""
-    return torch.get_float32_matmul_precision() != "highest"
-
-
 def named_tensors(
     layers: Sequence[LinearMap],
     density: LinearMap,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import reference
 from ._checks import autocast_to_active, check_choice, check_one_dtype, check_shape, check_tensors
+from ._precision import reduced_precision
 from ._registry import OpSpec, call, register
 
 ACTIVATIONS = ("linear", "lrelu", "relu", "sin")
@@ -25,7 +26,7 @@ ACTIVATIONS = ("linear", "lrelu", "relu", "sin")
 _POINTS_FOR_SAMPLE_GRADIENTS = 256
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor style, Tensor? bias, Tensor? noise, float scale, float style_offset, "
-    "bool demodulate, float eps, str activation, float alpha, float gain, float? clamp"
+    "bool demodulate, float eps, str activation, float alpha, float gain, float? clamp, bool reduced_precision"
 )
 SCHEMA = f"modfc({_ARGUMENTS}, str keep) -> (Tensor y, Tensor kept, Tensor demodulation)"
 SCHEMA_BACKWARD = (
@@ -143,6 +144,9 @@ def modfc(
         gain, clamp: y is multiplied by gain, then limited to [-clamp, clamp].
         impl: "auto" (native kernel if there is one), "fused" (native or RuntimeError), "reference".
 
+    torch.set_float32_matmul_precision rules the float32 products of the CUDA kernels as it rules torch's own: exact at
+    "highest", on tensor cores with operands of two bfloat16 numbers (16 bits) at "high" and "medium".
+
     Returns: y [B,N,O] in x's dtype (the active dtype under autocast), contiguous.
     Raises: ValueError for wrong shapes or options, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
     """
@@ -151,5 +155,5 @@ def modfc(
     check_one_dtype("modfc", x=x, weight=weight, style=style, bias=bias, noise=noise)
     _check(x, weight, style, bias, activation, clamp)
     noise = _expand(noise, (x.shape[0], x.shape[1], weight.shape[0]))
-    options = (scale, style_offset, demodulate, eps, activation, alpha, gain, clamp)
+    options = (scale, style_offset, demodulate, eps, activation, alpha, gain, clamp, reduced_precision())
     return call("modfc", impl, (x, weight, style, bias, noise), options)

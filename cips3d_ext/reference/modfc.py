@@ -26,12 +26,14 @@ def modfc(
     alpha: float = 0.2,
     gain: float = 1.0,
     clamp: float | None = None,
+    reduced_precision: bool = False,
 ) -> Tensor:
     """y = clamp(gain * act(d * (x W'^T) + noise + bias)), W' = scale * W * (style + style_offset).
 
     d = rsqrt(sum_I W'^2 + eps) per sample and output channel, or 1 without demodulation.
     x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to [B,N,O] -> y [B,N,O] in the dtype of x.
     `activation` is linear, relu, lrelu (slope `alpha`) or sin; `clamp` limits |y|.
+    reduced_precision is a permission for kernels; nothing is rounded here.
     """
     modulation = widen(style) + style_offset
     form = _scaled_form if prefer_scaled_form(x.shape[1], *reversed(weight.shape)) else _per_sample_form
@@ -59,6 +61,7 @@ def modfc_backward(
     alpha: float = 0.2,
     gain: float = 1.0,
     clamp: float | None = None,
+    reduced_precision: bool = False,
     grad_mask: int = ALL_GRADIENTS,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, weight, style, bias and noise (as expanded to [B,N,O]) from grad_y [B,N,O].

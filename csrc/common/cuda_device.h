@@ -23,17 +23,26 @@ inline cudaError_t device_limits(DeviceLimits* limits) {
 #endif
 }
 
-// Lets blocks of `kernel` have more than 48 KB of dynamic shared memory, and says how many of them a multiprocessor
-// runs at once.
+// Lets blocks of `kernel` have more than 48 KB of dynamic shared memory.
+template <class Kernel>
+cudaError_t allow_shared_memory(Kernel* kernel, size_t bytes) {
+#ifdef CIPS3D_EMULATED
+  (void)kernel, (void)bytes;
+  return cudaSuccess;
+#else
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+#endif
+}
+
+// And says how many of them a multiprocessor runs at once.
 template <class Kernel>
 cudaError_t allow_shared_memory(Kernel* kernel, int threads, size_t bytes, int* blocks) {
+  if (const cudaError_t error = allow_shared_memory(kernel, bytes)) return error;
 #ifdef CIPS3D_EMULATED
-  (void)kernel, (void)threads, (void)bytes;
+  (void)threads;
   *blocks = 1;
   return cudaSuccess;
 #else
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-  if (error) return error;
   return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, kernel, threads, bytes);
 #endif
 }

@@ -1,4 +1,5 @@
-// Tiled matrix product with a prologue on its operands and an epilogue on its result, for every kernel that contracts.
+// Tiled matrix product with a prologue on its operands and an epilogue on its result, for every kernel that contracts
+// without tensor cores (with them: cuda_tensor_gemm.cuh).
 //
 // Computes  sum_k A(m,k) B(k,n) for a tile of (m,n), each element passed through its operand's transform when it is
 // read;
@@ -40,41 +41,63 @@ bool quads_aligned(const T* data, int64_t columns) {
 // Which axis of a matrix lies along its memory rows: k (A as [M,K], B as [N,K]) or not (A as [K,M], B as [K,N]).
 enum class Lies { kAlongK, kAcrossK };
 
-// Transform that leaves elements as they are. A transform maps (element, memory row, memory column) to Real.
-struct Plain {
-  template <class Real>
-  __device__ __forceinline__ Real operator()(Real value, int64_t, int64_t) const {
-    return value;
+// Up to Size neighbouring elements as Real, zero from `count` on; as few accesses as their address allows.
+template <class T, class Real, int Size>
+__device__ __forceinline__ void load_row(const T* from, int count, Real (&to)[Size]) {
+  static_assert(Size % kQuad == 0, "quads are read at once");
+  if (count >= Size && reinterpret_cast<uintptr_t>(from) % alignof(Quad<T>) == 0) {
+#pragma unroll
+    for (int i = 0; i < Size; i += kQuad) {
+      const Quad<T> read = *reinterpret_cast<const Quad<T>*>(from + i);
+#pragma unroll
+      for (int j = 0; j < kQuad; ++j) to[i + j] = static_cast<Real>(read.element[j]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < Size; ++i) to[i] = i < count ? static_cast<Real>(from[i]) : Real(0);
   }
+}
+
+// Transform that leaves elements as they are. A transform changes up to `count` neighbours (values, memory row, memory
+// column of the first, count); what it makes of those beyond has no effect.
+struct Plain {
+  template <class Real, int Size>
+  __device__ __forceinline__ void operator()(Real (&)[Size], int64_t, int64_t, int) const {}
 };
 
 // A matrix in memory, [rows, columns].
 template <class T, class Transform = Plain>
 struct Operand {
+  using Element = T;
+  using Change = Transform;
   const T* data;
   int64_t rows, columns;
-  bool quads;
+  bool octets;  // whether rows can be copied 8 elements at a time
   Transform transform;
 
   Operand(const T* data, int64_t rows, int64_t columns, Transform transform = {})
-      : data(data), rows(rows), columns(columns), quads(quads_aligned(data, columns)), transform(transform) {}
+      : data(data),
+        rows(rows),
+        columns(columns),
+        octets(reinterpret_cast<uintptr_t>(data) % kVectorBytes == 0 && columns % (2 * kQuad) == 0),
+        transform(transform) {}
+
+  // The transform of elements (row, column ...), zero where there are none.
+  template <class Real, int Size>
+  __device__ __forceinline__ void transform_row(Real (&values)[Size], int64_t row, int64_t column) const {
+    const int count = int(min(int64_t(Size), columns - column));
+    transform(values, row, column, count);
+#pragma unroll
+    for (int i = 0; i < Size; ++i)
+      if (i >= count) values[i] = Real(0);
+  }
 
   // Elements (row, column ... column + 3), zero where there are none or row >= row_end.
   template <class Real>
   __device__ __forceinline__ void load(int64_t row, int64_t column, int64_t row_end, Real (&values)[kQuad]) const {
-    Quad<T> read{};
     if (row < row_end && column < columns) {
-      const T* from = data + row * columns + column;
-      if (quads) {
-        read = *reinterpret_cast<const Quad<T>*>(from);
-      } else {
-#pragma unroll
-        for (int i = 0; i < kQuad; ++i)
-          if (column + i < columns) read.element[i] = from[i];
-      }
-#pragma unroll
-      for (int i = 0; i < kQuad; ++i)
-        values[i] = column + i < columns ? transform(static_cast<Real>(read.element[i]), row, column + i) : Real(0);
+      load_row(data + row * columns + column, int(min(int64_t(kQuad), columns - column)), values);
+      transform_row(values, row, column);
     } else {
 #pragma unroll
       for (int i = 0; i < kQuad; ++i) values[i] = Real(0);
@@ -156,7 +179,7 @@ struct TileLoader {
 
 struct GemmShape {
   int64_t m, n, k;
-  int64_t k_of_split;  // a multiple of kTileK
+  int64_t k_of_split;  // a multiple of a tile's k
 };
 
 template <class Real, Lies LieA, Lies LieB, class A, class B, class Epilogue>
@@ -206,12 +229,16 @@ __global__ void __launch_bounds__(kGemmThreads) gemm_kernel(GemmShape shape, A a
     if (m0 + row + i < shape.m && count > 0) epilogue(int64_t(blockIdx.z), m0 + row + i, n, count, sums[i]);
 }
 
+inline GemmShape gemm_shape(int64_t m, int64_t n, int64_t k, int64_t splits, int tile_k) {
+  return {m, n, k, ceil_div(ceil_div(std::max<int64_t>(k, 1), splits), tile_k) * tile_k};
+}
+
 // epilogue(split, m, n, count, sums[4]) gets elements (m, n ... n + count - 1). K is cut into `splits` parts.
 template <class Real, Lies LieA, Lies LieB, class A, class B, class Epilogue>
 cudaError_t launch_gemm(int64_t m, int64_t n, int64_t k, int64_t splits, const A& a, const B& b,
                         const Epilogue& epilogue, cudaStream_t stream) {
   if (m == 0 || n == 0) return cudaSuccess;
-  const GemmShape shape{m, n, k, ceil_div(ceil_div(std::max<int64_t>(k, 1), splits), kTileK) * kTileK};
+  const GemmShape shape = gemm_shape(m, n, k, splits, kTileK);
   const dim3 grid(unsigned(ceil_div(m, kTileM)), unsigned(ceil_div(n, kTileN)), unsigned(splits));
   CIPS3D_LAUNCH((gemm_kernel<Real, LieA, LieB, A, B, Epilogue>), grid, dim3(kGemmThreads), 0, stream, shape, a, b,
                 epilogue);

@@ -201,6 +201,21 @@ __device__ __forceinline__ float2 unpack_float16(uint32_t pair) {
 #endif
 }
 
+// The same for bfloat16.
+__device__ __forceinline__ uint32_t pack_bfloat16(float low, float high) {
+#ifdef CIPS3D_EMULATED
+  return uint32_t{simt::to_bfloat16_bits(low)} | uint32_t{simt::to_bfloat16_bits(high)} << 16;
+#else
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#endif
+}
+
+__device__ __forceinline__ float2 unpack_bfloat16(uint32_t pair) {
+  return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+
 // Four 8x8 matrices of 16-bit numbers from shared memory: lane l gives the address of row l % 8 of matrix l / 8, and
 // gets elements (g, 2t..2t+1) of each, or of their transposes.
 template <bool Transposed>

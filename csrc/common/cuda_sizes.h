@@ -1,16 +1,36 @@
-// How much working memory the kernels of cuda_gemm.cuh and cuda_segment_sum.cuh want: for glue, which allocates it.
+// Sizes of the kernels of cuda_gemm.cuh, cuda_tensor_gemm.cuh and cuda_segment_sum.cuh that the glue knows, too: it
+// allocates their working memory.
 #pragma once
 #include "common/cuda_launch.h"
 
 namespace cips3d {
 
-constexpr int kTileM = 128, kTileN = 64, kTileK = 16;  // of a matrix product, see cuda_gemm.cuh
+// How the operands of a matrix product are multiplied: in the computing type, or on tensor cores as 16-bit numbers, one
+// or (split) two bfloat16 an operand.
+enum class Product : int { kExact, kFloat16, kBFloat16, kSplit };
+
+constexpr int kTileM = 128, kTileN = 64, kTileK = 16;  // of an exact product, see cuda_gemm.cuh
+constexpr int kTensorTileM = 128, kTensorTileK = 32;   // on tensor cores, see cuda_tensor_gemm.cuh
+constexpr int tensor_tile_n(Product product) { return product == Product::kSplit ? 64 : 128; }
+
+// The products that take float32's range: those of gradients and of numbers with factors of any size.
+constexpr Product wide_range(Product product) { return product == Product::kFloat16 ? Product::kSplit : product; }
+
+// The product of a dtype; float32 may be rounded to 16 bits if `reduced_precision`.
+inline Product product_of(CudaDtype dtype, bool reduced_precision) {
+  if (dtype == CudaDtype::kBFloat16) return Product::kBFloat16;
+  if (dtype == CudaDtype::kFloat16) return Product::kFloat16;
+  return dtype == CudaDtype::kFloat32 && reduced_precision ? Product::kSplit : Product::kExact;
+}
 
 // Parts of K worth giving to blocks of their own: enough blocks to fill a large GPU, parts long enough to pay for the
 // extra pass that adds them up.
-inline int64_t gemm_splits(int64_t m, int64_t n, int64_t k) {
+inline int64_t gemm_splits(Product product, int64_t m, int64_t n, int64_t k) {
   constexpr int64_t kBlocksWanted = 512, kShortestPart = 512;
-  const int64_t tiles = std::max<int64_t>(1, ceil_div(m, kTileM) * ceil_div(n, kTileN));
+  const bool exact = product == Product::kExact;
+  const int64_t tiles_m = ceil_div(m, exact ? kTileM : kTensorTileM);
+  const int64_t tiles_n = ceil_div(n, exact ? kTileN : tensor_tile_n(product));
+  const int64_t tiles = std::max<int64_t>(1, tiles_m * tiles_n);
   return std::max<int64_t>(1, std::min(ceil_div(k, kShortestPart), kBlocksWanted / tiles));
 }
 

@@ -45,8 +45,12 @@ struct FilmSineBackwardElement {
 template <class T>
 struct TimesFrequency {
   Film<T> film;
-  __device__ __forceinline__ Compute<T> operator()(Compute<T> grad_h, int64_t row, int64_t channel) const {
-    return grad_h * film.frequency(sample_of(row, film.points), channel);
+  template <class Real, int Size>
+  __device__ __forceinline__ void operator()(Real (&grad_h)[Size], int64_t row, int64_t channel, int count) const {
+    const int64_t sample = sample_of(row, film.points);
+#pragma unroll
+    for (int i = 0; i < Size; ++i)
+      if (i < count) grad_h[i] *= film.frequency(sample, channel + i);
   }
 };
 

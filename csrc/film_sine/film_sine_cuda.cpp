@@ -43,7 +43,7 @@ static FilmSineGradients film_sine_backward_cuda(const FilmSineCall& call, const
   Tensor grad_gamma = gradients.make(kFilmGradGamma, call.gamma, &cuda.grad_gamma);
   Tensor grad_beta = gradients.make(kFilmGradBeta, call.beta, &cuda.grad_beta);
 
-  cuda.weight_splits = gemm_splits(s.outputs, s.inputs, rows);
+  cuda.weight_splits = gemm_splits(Product::kExact, s.outputs, s.inputs, rows);
   const Workspace grad_h(call.x, {rows, s.outputs}, &cuda.grad_h);
   const Workspace grad_g(call.x, {cuda.grad_gamma ? rows : 0, s.outputs}, &cuda.grad_g);
   const Workspace sums_h(call.x, {s.batch, s.outputs}, &cuda.sums_h);

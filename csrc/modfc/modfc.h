@@ -21,6 +21,7 @@ struct ModfcCall {
   ModfcOptions options;
   ModfcSizes sizes;
   ModfcNoiseStrides noise_strides;
+  bool reduced_precision;  // float32 products may round their operands (CUDA)
 };
 
 // What backward needs of forward beside d: nothing more (act and clamp are the identity), the branch of each element
@@ -79,14 +80,15 @@ inline void check_modfc(const ModfcCall& call) {
 inline ModfcCall make_modfc_call(const Tensor& x, const Tensor& weight, const Tensor& style,
                                  const std::optional<Tensor>& bias, const std::optional<Tensor>& noise, double scale,
                                  double style_offset, bool demodulate, double eps, const std::string& activation,
-                                 double alpha, double gain, std::optional<double> clamp) {
+                                 double alpha, double gain, std::optional<double> clamp, bool reduced_precision) {
   check_floating("modfc", "x", x);
   check_dimensions("modfc", "x", x, 3, "[B,N,I]");
   check_dimensions("modfc", "weight", weight, 2, "[O,I]");
   STD_TORCH_CHECK(!clamp || *clamp >= 0, "modfc: clamp must be None or >= 0, got ", clamp.value_or(0));
   const ModfcOptions options{scale, style_offset,      demodulate,       eps, parse_modfc_activation(activation), alpha,
                              gain,  clamp.has_value(), clamp.value_or(0)};
-  ModfcCall call{x, weight, style, bias, noise, options, {x.size(0), x.size(1), x.size(2), weight.size(0)}, {}};
+  ModfcCall call{x,  weight,           style, bias, noise, options, {x.size(0), x.size(1), x.size(2), weight.size(0)},
+                 {}, reduced_precision};
   check_modfc(call);
   call.x = as_contiguous(x);
   call.weight = as_contiguous(weight);
@@ -119,9 +121,10 @@ using ModfcForward = ModfcOutputs(const ModfcCall&, ModfcKeep);
 template <ModfcForward* Forward>
 ModfcOutputs modfc_entry(Tensor x, Tensor weight, Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise,
                          double scale, double style_offset, bool demodulate, double eps, std::string activation,
-                         double alpha, double gain, std::optional<double> clamp, std::string keep) {
+                         double alpha, double gain, std::optional<double> clamp, bool reduced_precision,
+                         std::string keep) {
   return Forward(make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps, activation, alpha,
-                                 gain, clamp),
+                                 gain, clamp, reduced_precision),
                  parse_modfc_keep(keep));
 }
 
@@ -133,9 +136,10 @@ template <ModfcBackward* Backward>
 ModfcGradients modfc_backward_entry(Tensor grad_y, Tensor kept, Tensor demodulation, Tensor x, Tensor weight,
                                     Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise, double scale,
                                     double style_offset, bool demodulate, double eps, std::string activation,
-                                    double alpha, double gain, std::optional<double> clamp, int64_t grad_mask) {
+                                    double alpha, double gain, std::optional<double> clamp, bool reduced_precision,
+                                    int64_t grad_mask) {
   const ModfcCall call = make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps,
-                                         activation, alpha, gain, clamp);
+                                         activation, alpha, gain, clamp, reduced_precision);
   const ModfcSizes& sizes = call.sizes;
   check_shape("modfc_backward", "grad_y", grad_y, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y");
   check_like("modfc_backward", "grad_y", grad_y, "x", x);

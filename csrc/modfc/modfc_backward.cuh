@@ -8,8 +8,8 @@
 //             grad_weight  = t^T (x m) + 2 W (v^T m^2)
 //             grad_noise   = grad_u,                grad_bias = sum over samples and points of grad_u
 // Axes      rows [B*N] as in the forward.
-// Launch    launch_gemm for linear, s, v W^2, t^T (x m) (split over rows) and v^T m^2; launch_segment_sum for the sums.
-// Traffic   one weight matrix for all samples; grad_u is written once and read for each gradient that is wanted.
+// Launch    launch_product for linear, s, v W^2, t^T (x m) (split over rows) and v^T m^2; launch_segment_sum for the
+// sums. Traffic   one weight matrix for all samples; grad_u is written once and read for each gradient that is wanted.
 // Numerics  as the forward; sums in an order that depends on the sizes alone.
 // Limit     working memory of up to two [B*N,O] arrays and one [B*N,I] in float (double for double).
 #pragma once
@@ -50,8 +50,13 @@ template <class T>
 struct TimesDemodulation {
   const Compute<T>* d;  // null: no demodulation
   int64_t points, outputs;
-  __device__ __forceinline__ Compute<T> operator()(Compute<T> grad_u, int64_t row, int64_t channel) const {
-    return d ? grad_u * d[sample_of(row, points) * outputs + channel] : grad_u;
+  template <class Real, int Size>
+  __device__ __forceinline__ void operator()(Real (&grad_u)[Size], int64_t row, int64_t channel, int count) const {
+    if (!d) return;
+    Real factor[Size];
+    load_row(d + sample_of(row, points) * outputs + channel, count, factor);
+#pragma unroll
+    for (int i = 0; i < Size; ++i) grad_u[i] *= factor[i];
   }
 };
 
@@ -60,9 +65,12 @@ template <class Real>
 struct GradSquareSum {
   const Real* d;
   int64_t outputs;
-  __device__ __forceinline__ Real operator()(Real grad_d, int64_t sample, int64_t channel) const {
-    const Real d_here = d[sample * outputs + channel];
-    return modfc_grad_square_sum(grad_d * d_here, d_here);
+  template <int Size>
+  __device__ __forceinline__ void operator()(Real (&grad_d)[Size], int64_t sample, int64_t channel, int count) const {
+    Real d_here[Size];
+    load_row(d + sample * outputs + channel, count, d_here);
+#pragma unroll
+    for (int i = 0; i < Size; ++i) grad_d[i] = modfc_grad_square_sum(grad_d[i] * d_here[i], d_here[i]);
   }
 };
 

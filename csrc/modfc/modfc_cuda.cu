@@ -9,9 +9,12 @@ namespace cips3d {
 constexpr Lies kAlong = Lies::kAlongK, kAcross = Lies::kAcrossK;
 
 // A call's arrays with their types, and the steps of forward and backward. Each step launches and returns its error.
-template <class T>
+// In float16 x m, t and the squares may leave its range whatever x, W and style are: wide_range().
+template <class Arithmetic>
 struct ModfcSteps {
+  using T = typename Arithmetic::Element;
   using Real = Compute<T>;
+  static constexpr Product kProduct = wide_range(Arithmetic::kProduct);
   const ModfcCudaCall& call;
   cudaStream_t stream;
   int64_t samples = call.sizes.batch, points = call.sizes.points;
@@ -36,13 +39,14 @@ struct ModfcSteps {
   cudaError_t demodulation() const {
     if (!d) return cudaSuccess;
     const StoreDemodulation<Real> epilogue{d, Real(call.options.eps), outputs};
-    return launch_gemm<Real, kAlong, kAlong>(samples, outputs, inputs, 1, squared_m(), squared_weight(), epilogue,
-                                             stream);
+    return launch_product<kProduct, Real, kAlong, kAlong>(samples, outputs, inputs, 1, squared_m(), squared_weight(),
+                                                          epilogue, stream);
   }
 
   template <class Epilogue>
   cudaError_t linear(const Epilogue& epilogue) const {
-    return launch_gemm<Real, kAlong, kAlong>(rows, outputs, inputs, 1, modulated_x(), plain_weight(), epilogue, stream);
+    return launch_product<kProduct, Real, kAlong, kAlong>(rows, outputs, inputs, 1, modulated_x(), plain_weight(),
+                                                          epilogue, stream);
   }
 
   cudaError_t forward() const {
@@ -77,15 +81,16 @@ struct ModfcSteps {
     Real* terms = static_cast<Real*>(call.grad_m_terms);
     const ModfcInputGradient<T> epilogue{
         m, x, grad_x, terms, quads_aligned(grad_x, inputs), quads_aligned(terms, inputs)};
-    return launch_gemm<Real, kAlong, kAcross>(rows, inputs, outputs, 1, t(), plain_weight(), epilogue, stream);
+    return launch_product<kProduct, Real, kAlong, kAcross>(rows, inputs, outputs, 1, t(), plain_weight(), epilogue,
+                                                           stream);
   }
 
   cudaError_t backward_style() const {
     const ModfcStyleGradient<T> epilogue{m, grad_m, static_cast<T*>(call.grad_style)};
     const cudaError_t error = sum<Real>(call.grad_m_terms, grad_m, samples, points, inputs);
     return error ? error
-                 : launch_gemm<Real, kAlong, kAcross>(samples, inputs, d ? outputs : 0, 1, v(), squared_weight(),
-                                                      epilogue, stream);
+                 : launch_product<kProduct, Real, kAlong, kAcross>(samples, inputs, d ? outputs : 0, 1, v(),
+                                                                   squared_weight(), epilogue, stream);
   }
 
   cudaError_t backward_weight() const {
@@ -93,11 +98,11 @@ struct ModfcSteps {
     const StoreSums<Real> store(partials, outputs, inputs);
     const ModfcWeightGradient<T> epilogue{weight,  partials, call.weight_splits,
                                           outputs, inputs,   static_cast<T*>(call.grad_weight)};
-    const cudaError_t error = launch_gemm<Real, kAcross, kAcross>(outputs, inputs, rows, call.weight_splits, t(),
-                                                                  modulated_x(), store, stream);
+    const cudaError_t error = launch_product<kProduct, Real, kAcross, kAcross>(
+        outputs, inputs, rows, call.weight_splits, t(), modulated_x(), store, stream);
     return error ? error
-                 : launch_gemm<Real, kAcross, kAcross>(outputs, inputs, d ? samples : 0, 1, v(), squared_m(), epilogue,
-                                                       stream);
+                 : launch_product<kProduct, Real, kAcross, kAcross>(outputs, inputs, d ? samples : 0, 1, v(),
+                                                                    squared_m(), epilogue, stream);
   }
 
   cudaError_t backward() const {
@@ -113,13 +118,13 @@ struct ModfcSteps {
 };
 
 cudaError_t launch_modfc_forward(const ModfcCudaCall& call, cudaStream_t stream) {
-  CIPS3D_DISPATCH_DTYPE(call.dtype, T, return (ModfcSteps<T>{call, stream}.forward()));
-  return cudaSuccess;
+  return with_arithmetic(call.dtype, call.reduced_precision,
+                         [&](auto arithmetic) { return ModfcSteps<decltype(arithmetic)>{call, stream}.forward(); });
 }
 
 cudaError_t launch_modfc_backward(const ModfcCudaCall& call, cudaStream_t stream) {
-  CIPS3D_DISPATCH_DTYPE(call.dtype, T, return (ModfcSteps<T>{call, stream}.backward()));
-  return cudaSuccess;
+  return with_arithmetic(call.dtype, call.reduced_precision,
+                         [&](auto arithmetic) { return ModfcSteps<decltype(arithmetic)>{call, stream}.backward(); });
 }
 
 }  // namespace cips3d

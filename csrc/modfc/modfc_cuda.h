@@ -11,6 +11,7 @@ struct ModfcCudaCall {
   ModfcSizes sizes;
   ModfcOptions options;
   ModfcNoiseStrides noise_strides;
+  bool reduced_precision;  // float32: products of numbers rounded to 16 bits
   const void *x, *weight, *style, *bias, *noise, *grad_y;
   void *y, *grad_x, *grad_weight, *grad_style, *grad_bias, *grad_noise;
 

@@ -1,14 +1,17 @@
-// modfc's forward kernels: two matrix products of cuda_gemm.cuh, with the modulation on what they read.
+// modfc's forward kernels: two matrix products, with the modulation on what they read.
 //
-// Computes  d = rsqrt(m^2 (W^2)^T + eps),  y = clamp(gain * act(d * ((x m) W^T) + noise + bias)),  m = scale (style +
-// offset) Axes      rows of all samples one after the other, [B*N]: a batch of single rows fills tiles as well as one
-// large image. Launch    launch_gemm: d with M = B, N = O, K = I; y with M = B*N, N = O, K = I. Traffic   one weight
-// matrix for all samples (never B of them), x once for 64 channels of y, y written once. Numerics  float (double for
-// double) up to the one rounding of y. Limit     as cuda_gemm.cuh; d costs as many multiply-adds as one row of x a
-// sample.
+// Computes  d = rsqrt(m^2 (W^2)^T + eps),  y = clamp(gain * act(d * ((x m) W^T) + noise + bias)),
+//           m = scale (style + offset)
+// Axes      rows of all samples one after the other, [B*N]: a batch of single rows fills tiles as well as one large
+//           image.
+// Launch    launch_product: d with M = B, N = O, K = I; y with M = B*N, N = O, K = I.
+// Traffic   one weight matrix for all samples (never B of them), x once for a tile's channels of y, y written once.
+// Numerics  as cuda_gemm.cuh (float64, exact float32) or cuda_tensor_gemm.cuh: x m rounded once to the operand's 16
+//           bits, x W'^T in float, y rounded once.
+// Limit     as theirs; d costs as many multiply-adds as one row of x a sample.
 #pragma once
-#include "common/cuda_gemm.cuh"
 #include "common/cuda_math.cuh"
+#include "common/cuda_tensor_gemm.cuh"
 #include "modfc/modfc_cuda.h"
 
 namespace cips3d {
@@ -32,17 +35,18 @@ struct Modulation {
   __device__ __forceinline__ Real operator()(int64_t sample, int64_t input) const {
     return of_style(static_cast<Real>(style[sample * inputs + input]));
   }
-  __device__ __forceinline__ Real of_row(int64_t row, int64_t input) const {
-    return (*this)(sample_of(row, points), input);
-  }
 };
 
 // Transform of x to x m.
 template <class T>
 struct TimesModulation {
   Modulation<T> m;
-  __device__ __forceinline__ Compute<T> operator()(Compute<T> x, int64_t row, int64_t input) const {
-    return x * m.of_row(row, input);
+  template <class Real, int Size>
+  __device__ __forceinline__ void operator()(Real (&x)[Size], int64_t row, int64_t input, int count) const {
+    Real style[Size];
+    load_row(m.style + sample_of(row, m.points) * m.inputs + input, count, style);
+#pragma unroll
+    for (int i = 0; i < Size; ++i) x[i] *= m.of_style(style[i]);
   }
 };
 
@@ -50,17 +54,19 @@ struct TimesModulation {
 template <class T>
 struct SquareOfModulation {
   Modulation<T> m;
-  __device__ __forceinline__ Compute<T> operator()(Compute<T> style, int64_t, int64_t) const {
-    const Compute<T> modulation = m.of_style(style);
-    return modulation * modulation;
+  template <class Real, int Size>
+  __device__ __forceinline__ void operator()(Real (&style)[Size], int64_t, int64_t, int) const {
+#pragma unroll
+    for (int i = 0; i < Size; ++i) style[i] = m.of_style(style[i]) * m.of_style(style[i]);
   }
 };
 
 // Transform of W to W^2.
 struct Square {
-  template <class Real>
-  __device__ __forceinline__ Real operator()(Real value, int64_t, int64_t) const {
-    return value * value;
+  template <class Real, int Size>
+  __device__ __forceinline__ void operator()(Real (&values)[Size], int64_t, int64_t, int) const {
+#pragma unroll
+    for (int i = 0; i < Size; ++i) values[i] *= values[i];
   }
 };
 

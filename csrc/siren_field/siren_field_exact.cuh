@@ -44,9 +44,10 @@ SirenParameters<T> make_parameters(const SirenFieldCudaCall& call) {
 
 struct Times {
   double factor;
-  template <class Real>
-  __device__ __forceinline__ Real operator()(Real value, int64_t, int64_t) const {
-    return Real(factor) * value;
+  template <class Real, int Size>
+  __device__ __forceinline__ void operator()(Real (&values)[Size], int64_t, int64_t, int) const {
+#pragma unroll
+    for (int i = 0; i < Size; ++i) values[i] *= Real(factor);
   }
 };
 

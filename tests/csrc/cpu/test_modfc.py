@@ -30,6 +30,7 @@ OPTIONS = {
     "alpha": 0.2,
     "gain": 1.4,
     "clamp": None,
+    "reduced_precision": False,
 }
 
 
