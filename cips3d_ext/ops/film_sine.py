@@ -16,11 +16,12 @@ from torch import Tensor
 
 from .. import reference
 from ._checks import autocast_to_active, check_one_dtype, check_shape, check_tensors
+from ._precision import reduced_precision
 from ._registry import OpSpec, call, register
 
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor? bias, Tensor? gamma, Tensor? beta, "
-    "float gamma_scale, float gamma_offset, float beta_scale"
+    "float gamma_scale, float gamma_offset, float beta_scale, bool reduced_precision"
 )
 SCHEMA = f"film_sine({_ARGUMENTS}) -> Tensor"
 SCHEMA_BACKWARD = (
@@ -82,6 +83,8 @@ def film_sine(
         beta: phase (rad) of each sample and channel, [B,O], or None for h = 0.
         impl: "auto" (native kernel if there is one), "fused" (native or RuntimeError), "reference".
 
+    torch.set_float32_matmul_precision rules the float32 products of the CUDA kernels as those of `modfc`.
+
     Returns: [B,*,O] in x's dtype (the active dtype under autocast), contiguous.
     Raises: ValueError for wrong shapes, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
     """
@@ -90,5 +93,6 @@ def film_sine(
     check_one_dtype("film_sine", x=x, weight=weight, bias=bias, gamma=gamma, beta=beta)
     _check(x, weight, bias, gamma, beta)
     points = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
-    y = call("film_sine", impl, (points, weight, bias, gamma, beta), (gamma_scale, gamma_offset, beta_scale))
+    options = (gamma_scale, gamma_offset, beta_scale, reduced_precision())
+    y = call("film_sine", impl, (points, weight, bias, gamma, beta), options)
     return y.reshape(*x.shape[:-1], weight.shape[0])

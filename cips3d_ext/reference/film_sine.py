@@ -21,11 +21,13 @@ def film_sine(
     gamma_scale: float = 1.0,
     gamma_offset: float = 0.0,
     beta_scale: float = 1.0,
+    reduced_precision: bool = False,
 ) -> Tensor:
     """y = sin(g * (x W^T + bias) + h).
 
     g = gamma_scale * gamma + gamma_offset, or 1 without gamma; h = beta_scale * beta, or 0 without beta.
     x [B,N,I], weight [O,I], bias [O], gamma and beta [B,O] -> y [B,N,O] in the dtype of x. Phases are in rad.
+    reduced_precision is a permission for kernels; nothing is rounded here.
     """
     frequency, phase = _film(widen(gamma), widen(beta), gamma_scale, gamma_offset, beta_scale)
     return torch.sin(_phase_argument(_linear(x, weight, bias), frequency, phase)).to(x.dtype)
@@ -42,6 +44,7 @@ def film_sine_backward(
     gamma_scale: float = 1.0,
     gamma_offset: float = 0.0,
     beta_scale: float = 1.0,
+    reduced_precision: bool = False,
     grad_mask: int = ALL_GRADIENTS,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, weight, bias, gamma and beta from grad_y [B,N,O].

@@ -89,11 +89,10 @@ struct OctetTile {
         for (int byte = 0; byte < kRawBytes; byte += kVectorBytes)
           cp_async16(place + byte, reinterpret_cast<const unsigned char*>(from) + byte);
       } else {
-        Octet<T> read{};
-#pragma unroll
+        T* to = reinterpret_cast<T*>(place);
+#pragma unroll 1
         for (int i = 0; i < kOctet; ++i)
-          if (inside && column + i < source.columns) read.element[i] = from[i];
-        *reinterpret_cast<Octet<T>*>(place) = read;
+          to[i] = inside && column + i < source.columns ? from[i] : static_cast<T>(0.0f);
         if (kPlace > kRawBytes) *reinterpret_cast<uint4*>(place + kRawBytes) = make_uint4(0, 0, 0, 0);
       }
     });

@@ -19,6 +19,7 @@ struct FilmSineCall {
   std::optional<Tensor> bias, gamma, beta;
   FilmSineOptions options;
   FilmSineSizes sizes;
+  bool reduced_precision;  // float32 products may round their operands (CUDA)
 };
 
 using FilmSineGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -28,7 +29,7 @@ enum FilmSineGradient : int { kFilmGradX, kFilmGradWeight, kFilmGradBias, kFilmG
 
 inline FilmSineCall make_film_sine_call(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
                                         const std::optional<Tensor>& gamma, const std::optional<Tensor>& beta,
-                                        FilmSineOptions options) {
+                                        FilmSineOptions options, bool reduced_precision) {
   constexpr const char* op = "film_sine";
   check_floating(op, "x", x);
   check_dimensions(op, "x", x, 3, "[B,N,I]");
@@ -54,13 +55,16 @@ inline FilmSineCall make_film_sine_call(const Tensor& x, const Tensor& weight, c
           as_contiguous(gamma),
           as_contiguous(beta),
           options,
-          sizes};
+          sizes,
+          reduced_precision};
 }
 
 template <Tensor (*Forward)(const FilmSineCall&)>
 Tensor film_sine_entry(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> gamma,
-                       std::optional<Tensor> beta, double gamma_scale, double gamma_offset, double beta_scale) {
-  return Forward(make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}));
+                       std::optional<Tensor> beta, double gamma_scale, double gamma_offset, double beta_scale,
+                       bool reduced_precision) {
+  return Forward(
+      make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}, reduced_precision));
 }
 
 // Type of a library's backward: (call, grad_y contiguous, grad_mask); a gradient nobody wants is no_gradient().
@@ -69,8 +73,10 @@ using FilmSineBackward = FilmSineGradients(const FilmSineCall&, const Tensor&, i
 template <FilmSineBackward* Backward>
 FilmSineGradients film_sine_backward_entry(Tensor grad_y, Tensor x, Tensor weight, std::optional<Tensor> bias,
                                            std::optional<Tensor> gamma, std::optional<Tensor> beta, double gamma_scale,
-                                           double gamma_offset, double beta_scale, int64_t grad_mask) {
-  const FilmSineCall call = make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale});
+                                           double gamma_offset, double beta_scale, bool reduced_precision,
+                                           int64_t grad_mask) {
+  const FilmSineCall call =
+      make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}, reduced_precision);
   const FilmSineSizes& sizes = call.sizes;
   check_shape("film_sine_backward", "grad_y", grad_y, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y");
   check_like("film_sine_backward", "grad_y", grad_y, "x", x);

@@ -4,7 +4,7 @@
 // memory;
 //           grad_x = (grad_h * g) W,  grad_weight = (grad_h * g)^T x,  and sums over points for bias, gamma and beta.
 // Axes      rows [B*N] as in the forward.
-// Launch    launch_gemm for linear, grad_x and grad_weight (split over rows); launch_segment_sum for the rest.
+// Launch    launch_product for linear, grad_x and grad_weight (split over rows); launch_segment_sum for the rest.
 // Traffic   grad_h is written once and read for each gradient that is wanted; nothing is saved by the forward.
 // Numerics  as the forward; sums in an order that depends on the sizes alone.
 // Limit     working memory of one or two [B*N,O] arrays in float (double for double).

@@ -13,6 +13,7 @@ static FilmSineCudaCall make_cuda_call(const FilmSineCall& call) {
   cuda.dtype = cuda_dtype(call.x);
   cuda.sizes = call.sizes;
   cuda.options = call.options;
+  cuda.reduced_precision = call.reduced_precision;
   cuda.x = data(call.x);
   cuda.weight = data(call.weight);
   cuda.bias = data(call.bias);
@@ -43,7 +44,8 @@ static FilmSineGradients film_sine_backward_cuda(const FilmSineCall& call, const
   Tensor grad_gamma = gradients.make(kFilmGradGamma, call.gamma, &cuda.grad_gamma);
   Tensor grad_beta = gradients.make(kFilmGradBeta, call.beta, &cuda.grad_beta);
 
-  cuda.weight_splits = gemm_splits(Product::kExact, s.outputs, s.inputs, rows);
+  const Product product = wide_range(product_of(cuda.dtype, cuda.reduced_precision));
+  cuda.weight_splits = gemm_splits(product, s.outputs, s.inputs, rows);
   const Workspace grad_h(call.x, {rows, s.outputs}, &cuda.grad_h);
   const Workspace grad_g(call.x, {cuda.grad_gamma ? rows : 0, s.outputs}, &cuda.grad_g);
   const Workspace sums_h(call.x, {s.batch, s.outputs}, &cuda.sums_h);

@@ -6,10 +6,12 @@
 
 namespace cips3d {
 
-// Typed views of a call's arrays.
-template <class T>
+// Typed views of a call's arrays. In float16 x and W enter their product as they are; g grad_h may leave its range.
+template <class Arithmetic>
 struct FilmSineArrays {
+  using T = typename Arithmetic::Element;
   using Real = Compute<T>;
+  static constexpr Product kProduct = Arithmetic::kProduct, kGradientProduct = wide_range(kProduct);
   const FilmSineCudaCall& call;
   int64_t rows = call.sizes.batch * call.sizes.points;
 
@@ -33,29 +35,31 @@ struct FilmSineArrays {
 };
 
 // linear = x W^T, handed to the epilogue.
-template <class T, class Epilogue>
-static cudaError_t launch_linear(const FilmSineArrays<T>& arrays, const Epilogue& epilogue, cudaStream_t stream) {
+template <class Arrays, class Epilogue>
+static cudaError_t launch_linear(const Arrays& arrays, const Epilogue& epilogue, cudaStream_t stream) {
   const FilmSineSizes& sizes = arrays.call.sizes;
-  return launch_gemm<Compute<T>, Lies::kAlongK, Lies::kAlongK>(arrays.rows, sizes.outputs, sizes.inputs, 1, arrays.x(),
-                                                               arrays.weight(), epilogue, stream);
+  return launch_product<Arrays::kProduct, typename Arrays::Real, Lies::kAlongK, Lies::kAlongK>(
+      arrays.rows, sizes.outputs, sizes.inputs, 1, arrays.x(), arrays.weight(), epilogue, stream);
 }
 
-template <class T>
+template <class Arithmetic>
 static cudaError_t forward(const FilmSineCudaCall& call, cudaStream_t stream) {
-  const FilmSineArrays<T> arrays{call};
+  using T = typename Arithmetic::Element;
+  const FilmSineArrays<Arithmetic> arrays{call};
   T* y = static_cast<T*>(call.y);
   const FilmSineForward<T> epilogue{Film<T>(call), arrays.bias(), y, quads_aligned(y, call.sizes.outputs)};
   return launch_linear(arrays, epilogue, stream);
 }
 
-template <class T>
-static cudaError_t backward_weight(const FilmSineArrays<T>& arrays, cudaStream_t stream) {
-  using Real = Compute<T>;
+template <class Arrays>
+static cudaError_t backward_weight(const Arrays& arrays, cudaStream_t stream) {
+  using T = typename Arrays::T;
+  using Real = typename Arrays::Real;
   const FilmSineCudaCall& call = arrays.call;
   const FilmSineSizes& sizes = call.sizes;
   Real* partials = static_cast<Real*>(call.weight_partials);
   const StoreSums<Real> store(partials, sizes.outputs, sizes.inputs);
-  const cudaError_t error = launch_gemm<Real, Lies::kAcrossK, Lies::kAcrossK>(
+  const cudaError_t error = launch_product<Arrays::kGradientProduct, Real, Lies::kAcrossK, Lies::kAcrossK>(
       sizes.outputs, sizes.inputs, arrays.rows, call.weight_splits, arrays.grad_linear(), arrays.x(), store, stream);
   if (error) return error;
   const int64_t elements = sizes.outputs * sizes.inputs;
@@ -65,9 +69,10 @@ static cudaError_t backward_weight(const FilmSineArrays<T>& arrays, cudaStream_t
 }
 
 // grad_bias and grad_beta are both made of grad_h summed over each sample's points.
-template <class T>
-static cudaError_t backward_sums(const FilmSineArrays<T>& arrays, cudaStream_t stream) {
-  using Real = Compute<T>;
+template <class Arrays>
+static cudaError_t backward_sums(const Arrays& arrays, cudaStream_t stream) {
+  using T = typename Arrays::T;
+  using Real = typename Arrays::Real;
   const FilmSineCudaCall& call = arrays.call;
   const FilmSineSizes& sizes = call.sizes;
   const ArraySource<Real> of_h{arrays.grad_h(), sizes.points, sizes.outputs};
@@ -86,17 +91,19 @@ static cudaError_t backward_sums(const FilmSineArrays<T>& arrays, cudaStream_t s
   return error;
 }
 
-template <class T>
+template <class Arithmetic>
 static cudaError_t backward(const FilmSineCudaCall& call, cudaStream_t stream) {
-  using Real = Compute<T>;
-  const FilmSineArrays<T> arrays{call};
+  using Arrays = FilmSineArrays<Arithmetic>;
+  using T = typename Arrays::T;
+  using Real = typename Arrays::Real;
+  const Arrays arrays{call};
   const FilmSineSizes& sizes = call.sizes;
   const FilmSineBackwardElement<T> element{
       Film<T>(call),   arrays.bias(),   static_cast<const T*>(call.grad_y),
       arrays.grad_h(), arrays.grad_g(), quads_aligned(arrays.grad_h(), sizes.outputs)};
   cudaError_t error = launch_linear(arrays, element, stream);
   if (!error && call.grad_x)
-    error = launch_gemm<Real, Lies::kAlongK, Lies::kAcrossK>(
+    error = launch_product<Arrays::kGradientProduct, Real, Lies::kAlongK, Lies::kAcrossK>(
         arrays.rows, sizes.inputs, sizes.outputs, 1, arrays.grad_linear(), arrays.weight(),
         StoreSums<T>(static_cast<T*>(call.grad_x), arrays.rows, sizes.inputs), stream);
   if (!error && call.grad_weight) error = backward_weight(arrays, stream);
@@ -107,13 +114,13 @@ static cudaError_t backward(const FilmSineCudaCall& call, cudaStream_t stream) {
 }
 
 cudaError_t launch_film_sine_forward(const FilmSineCudaCall& call, cudaStream_t stream) {
-  CIPS3D_DISPATCH_DTYPE(call.dtype, T, return forward<T>(call, stream));
-  return cudaSuccess;
+  return with_arithmetic(call.dtype, call.reduced_precision,
+                         [&](auto arithmetic) { return forward<decltype(arithmetic)>(call, stream); });
 }
 
 cudaError_t launch_film_sine_backward(const FilmSineCudaCall& call, cudaStream_t stream) {
-  CIPS3D_DISPATCH_DTYPE(call.dtype, T, return backward<T>(call, stream));
-  return cudaSuccess;
+  return with_arithmetic(call.dtype, call.reduced_precision,
+                         [&](auto arithmetic) { return backward<decltype(arithmetic)>(call, stream); });
 }
 
 }  // namespace cips3d

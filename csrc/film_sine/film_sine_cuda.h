@@ -10,6 +10,7 @@ struct FilmSineCudaCall {
   CudaDtype dtype;
   FilmSineSizes sizes;
   FilmSineOptions options;
+  bool reduced_precision;  // float32: products of numbers rounded to 16 bits
   const void *x, *weight, *bias, *gamma, *beta, *grad_y;
   void *y, *grad_x, *grad_weight, *grad_bias, *grad_gamma, *grad_beta;
 

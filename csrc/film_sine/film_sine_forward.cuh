@@ -1,14 +1,16 @@
-// film_sine's forward kernel: the matrix product of cuda_gemm.cuh with the sine in its epilogue.
+// film_sine's forward kernel: a matrix product with the sine in its epilogue.
 //
 // Computes  y = sin(g * (x W^T + bias) + h)
 // Axes      the rows of all samples one after the other, [B*N], so that samples of few points share tiles.
-// Launch    launch_gemm, M = B*N, N = O, K = I.
-// Traffic   x once for 64 channels of y, weight from L2, y written once; the linear map's result never reaches memory.
-// Numerics  float (double for double) up to the one rounding of y.
-// Limit     as cuda_gemm.cuh.
+// Launch    launch_product, M = B*N, N = O, K = I.
+// Traffic   x once for a tile's channels of y, weight from L2, y written once; the linear map's result never reaches
+// memory. Numerics  as cuda_gemm.cuh (float64, exact float32) or cuda_tensor_gemm.cuh (operands as they are in float16
+// and
+//           bfloat16); from the sums on in float (double for double), y rounded once.
+// Limit     as theirs.
 #pragma once
-#include "common/cuda_gemm.cuh"
 #include "common/cuda_math.cuh"
+#include "common/cuda_tensor_gemm.cuh"
 #include "film_sine/film_sine_cuda.h"
 
 namespace cips3d {

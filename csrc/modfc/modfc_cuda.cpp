@@ -53,8 +53,8 @@ static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const Tensor& g
 
   const bool of_style = cuda.grad_style != nullptr, of_weight = cuda.grad_weight != nullptr;
   const bool of_d = call.options.demodulate && (of_style || of_weight);
-  cuda.weight_splits =
-      gemm_splits(wide_range(product_of(cuda.dtype, cuda.reduced_precision)), s.outputs, s.inputs, rows);
+  const Product product = wide_range(product_of(cuda.dtype, cuda.reduced_precision));
+  cuda.weight_splits = gemm_splits(product, s.outputs, s.inputs, rows);
   const Workspace d(call.x, {if_needed(call.options.demodulate, s.batch), s.outputs}, &cuda.demodulation);
   const Workspace grad_u(call.x, {rows, s.outputs}, &cuda.grad_u);
   const Workspace grad_d_terms(call.x, {if_needed(of_d, rows), s.outputs}, &cuda.grad_d_terms);

@@ -19,7 +19,7 @@ SIZES = [
     (2, 3, 4, 0),
     (2, 3, 0, 5),
 ]
-OPTIONS = {"gamma_scale": 15.0, "gamma_offset": 30.0, "beta_scale": 0.25}
+OPTIONS = {"gamma_scale": 15.0, "gamma_offset": 30.0, "beta_scale": 0.25, "reduced_precision": False}
 
 
 def inputs(sizes):
@@ -74,7 +74,7 @@ def test_deterministic_and_independent_of_threads(cpu_level, one_and_two_threads
 def test_sine_of_large_and_special_phases(cpu_level):
     phases = torch.tensor([1.5e4, 2.9e4, 9.9e5, 1.1e6, 3.0e8, float("inf"), float("-inf"), float("nan"), 0.0])
     one = torch.ones(1, 1)
-    found = torch.ops.cips3d_ext.film_sine(phases.reshape(1, -1, 1), one, None, None, None, 1.0, 0.0, 1.0)
+    found = torch.ops.cips3d_ext.film_sine(phases.reshape(1, -1, 1), one, None, None, None, 1.0, 0.0, 1.0, False)
     wanted = torch.sin(phases.double()).float().reshape(1, -1, 1)
     # 2.1e-7: the vector sine without a fused multiply-add (csrc/common/simd_math.h)
     torch.testing.assert_close(found, wanted, rtol=0, atol=2.1e-7, equal_nan=True)
