@@ -76,8 +76,15 @@ def status() -> Status:
 
 def _op_status(name: str, device: str, level: str) -> OpStatus:
     if device in NATIVE_DEVICES[name]:
-        return OpStatus("native", f"csrc/{name} ({level if device == 'cpu' else 'CUDA'})", ())
+        return OpStatus("native", f"csrc/{name} ({level if device == 'cpu' else _cuda(name)})", ())
     reasons = tuple(reasons_against_native(name, device))
     if runs_as_parts(name, device):
         return OpStatus("parts", ", ".join(f"csrc/{part}" for part in REGISTRY[name].parts), reasons)
     return OpStatus("reference", f"cips3d_ext.reference.{name}", reasons)
+
+
+def _cuda(name: str) -> str:
+    """What rules an op's CUDA kernels."""
+    if "reduced_precision" not in REGISTRY[name].options:
+        return "CUDA"
+    return f"CUDA, float32 products at {torch.get_float32_matmul_precision()!r}"

@@ -40,6 +40,18 @@ def test_a_kernel_taken_away_is_noticed(monkeypatch):
     assert call("auto").shape == (1, 2, 4)
 
 
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_status_says_how_cuda_kernels_multiply_float32(monkeypatch, precision):
+    monkeypatch.setitem(_registry.NATIVE_DEVICES, "modfc", frozenset({"cuda"}))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        kernel = cips3d_ext.status().ops["modfc"]["cuda"].kernel
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert kernel == f"csrc/modfc (CUDA, float32 products at '{precision}')"
+
+
 def test_an_op_of_parts_says_what_runs_in_its_place(monkeypatch):
     monkeypatch.setitem(_registry.NATIVE_DEVICES, "render_rays", frozenset())
     entry = cips3d_ext.status().ops["render_rays"]["cpu"]

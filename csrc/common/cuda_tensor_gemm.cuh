@@ -91,8 +91,7 @@ struct OctetTile {
       } else {
         T* to = reinterpret_cast<T*>(place);
 #pragma unroll 1
-        for (int i = 0; i < kOctet; ++i)
-          to[i] = inside && column + i < source.columns ? from[i] : static_cast<T>(0.0f);
+        for (int i = 0; i < kOctet; ++i) to[i] = inside && column + i < source.columns ? from[i] : static_cast<T>(0.0f);
         if (kPlace > kRawBytes) *reinterpret_cast<uint4*>(place + kRawBytes) = make_uint4(0, 0, 0, 0);
       }
     });
@@ -214,7 +213,7 @@ struct TensorTiles {
 };
 
 template <Product P, Lies LieA, Lies LieB, class A, class B, class Epilogue>
-__global__ void __launch_bounds__(kTensorThreads) tensor_gemm_kernel(GemmShape shape, A a, B b, Epilogue epilogue) {
+__global__ void __launch_bounds__(kTensorThreads, 2) tensor_gemm_kernel(GemmShape shape, A a, B b, Epilogue epilogue) {
   using Tiles = TensorTiles<P, LieA, LieB, A, B>;
   using Sums = typename Tiles::Sums;
   using TileA = typename Tiles::TileA;

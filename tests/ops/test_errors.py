@@ -146,7 +146,7 @@ def test_message(call, kind, message):
 def test_the_dispatcher_ops_check_for_themselves():
     """Direct callers of torch.ops.cips3d_ext get an error too, never a crash."""
     op = torch.ops.cips3d_ext.modfc
-    options = (1.0, 0.0, True, 1e-8, "linear", 0.2, 1.0, None, "")
+    options = (1.0, 0.0, True, 1e-8, "linear", 0.2, 1.0, None, False, "")
     with pytest.raises(RuntimeError, match="modfc.*weight"):
         op(T(2, 5, 3), T(4, 7), T(2, 3), None, None, *options)
     with pytest.raises(RuntimeError, match="modfc"):
@@ -164,7 +164,7 @@ def test_the_dispatcher_ops_check_for_themselves():
         with pytest.raises(RuntimeError, match=message):
             backward(T(2, 5, 4), kept, d, *inputs, *options[:-1], 31)
     with pytest.raises(RuntimeError, match="film_sine"):
-        torch.ops.cips3d_ext.film_sine(T(2, 5, 3), T(4, 7), None, None, None, 1.0, 0.0, 1.0)
+        torch.ops.cips3d_ext.film_sine(T(2, 5, 3), T(4, 7), None, None, None, 1.0, 0.0, 1.0, False)
     with pytest.raises(RuntimeError, match="merge_samples"):
         torch.ops.cips3d_ext.merge_samples(T(2, 3), T(3, 3))
     with pytest.raises(RuntimeError, match="sample_pdf"):
