@@ -36,7 +36,7 @@ static void set_exact_path(SirenFieldCudaCall* call, bool backward) {
       std::max({segment_sum_workspace(1, path.exact_rows, widest), segment_sum_workspace(1, slices, net.parameters),
                 segment_sum_workspace(call->batch, slices_of_image, net.films)});
   const auto add = [&](const SirenLayer& layer) {
-    const int64_t splits = gemm_splits(layer.outputs, layer.inputs, path.exact_rows);
+    const int64_t splits = gemm_splits(Product::kExact, layer.outputs, layer.inputs, path.exact_rows);
     const int64_t elements = layer.outputs * layer.inputs;
     path.partial_elements = std::max(path.partial_elements, splits * elements);
     path.sum_part_elements = std::max(path.sum_part_elements, segment_sum_workspace(1, splits, elements));

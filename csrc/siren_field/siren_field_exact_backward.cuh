@@ -29,7 +29,9 @@ template <class Real, class Matrix>
 struct SirenColumnSource {
   Matrix matrix;
   __device__ __forceinline__ Real operator()(int64_t, int64_t row, int64_t column) const {
-    return matrix.transform(static_cast<Real>(matrix.data[row * matrix.columns + column]), row, column);
+    Real value[1] = {static_cast<Real>(matrix.data[row * matrix.columns + column])};
+    matrix.transform_row(value, row, column);
+    return value[0];
   }
 };
 
@@ -83,7 +85,7 @@ cudaError_t launch_siren_linear_sums(const SirenSliceGradients<T>& g, const Sire
                                      const X& x, cudaStream_t stream) {
   using Real = Compute<T>;
   const int64_t rows = gradient.rows, elements = layer.outputs * layer.inputs;
-  const int64_t splits = gemm_splits(layer.outputs, layer.inputs, rows);
+  const int64_t splits = gemm_splits(Product::kExact, layer.outputs, layer.inputs, rows);
   const StoreSums<Real> store(g.weight_partials, layer.outputs, layer.inputs);
   cudaError_t error = launch_gemm<Real, Lies::kAcrossK, Lies::kAcrossK>(layer.outputs, layer.inputs, rows, splits,
                                                                         gradient, x, store, stream);
