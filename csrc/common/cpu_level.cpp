@@ -30,15 +30,15 @@ std::atomic<CpuLevel>& chosen_level() {
 std::string level_name() { return kLevelNames[static_cast<int>(cpu_level())]; }
 
 // Test-only: runs the kernels of a lower level ("best" goes back), and returns the name of the level left.
-std::string set_level(std::string name) {
-  const std::string before = level_name();
+std::string set_level(StringArgument level) {
+  const std::string name = level.take(), before = level_name();
   if (name == "best") {
     chosen_level() = best_level();
     return before;
   }
-  for (int level = 0; level <= static_cast<int>(best_level()); ++level) {
-    if (name != kLevelNames[level]) continue;
-    chosen_level() = static_cast<CpuLevel>(level);
+  for (int index = 0; index <= static_cast<int>(best_level()); ++index) {
+    if (name != kLevelNames[index]) continue;
+    chosen_level() = static_cast<CpuLevel>(index);
     return before;
   }
   STD_TORCH_CHECK(false, "set_cpu_level: wanted 'best', 'portable' or a level up to this machine's best, '",

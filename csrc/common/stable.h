@@ -18,6 +18,23 @@ namespace cips3d {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// A `str` argument of an op. The conversion to std::string in torch's headers (2.10 to 2.13) leaks a copy of it at
+// every call, and a heap where each call leaves a few bytes soon cannot reuse the space of freed tensors.
+struct StringArgument {
+  StringHandle handle;  // owned, but freed by hand: torch converts trivially copyable types only
+
+  // The text; to be called once.
+  std::string take() const {
+    size_t length = 0;
+    const char* text = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &text));
+    const std::string taken(text, length);
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_delete_string(handle));
+    return taken;
+  }
+};
+
 // Not named contiguous: argument-dependent lookup would find torch::stable's as well.
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 

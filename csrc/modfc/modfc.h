@@ -120,12 +120,12 @@ using ModfcForward = ModfcOutputs(const ModfcCall&, ModfcKeep);
 
 template <ModfcForward* Forward>
 ModfcOutputs modfc_entry(Tensor x, Tensor weight, Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise,
-                         double scale, double style_offset, bool demodulate, double eps, std::string activation,
+                         double scale, double style_offset, bool demodulate, double eps, StringArgument activation,
                          double alpha, double gain, std::optional<double> clamp, bool reduced_precision,
-                         std::string keep) {
-  return Forward(make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps, activation, alpha,
-                                 gain, clamp, reduced_precision),
-                 parse_modfc_keep(keep));
+                         StringArgument keep) {
+  return Forward(make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps, activation.take(),
+                                 alpha, gain, clamp, reduced_precision),
+                 parse_modfc_keep(keep.take()));
 }
 
 // Type of a library's backward: (call, grad_y contiguous, what forward kept, grad_mask); a gradient nobody wants is
@@ -135,11 +135,11 @@ using ModfcBackward = ModfcGradients(const ModfcCall&, const Tensor&, const Modf
 template <ModfcBackward* Backward>
 ModfcGradients modfc_backward_entry(Tensor grad_y, Tensor kept, Tensor demodulation, Tensor x, Tensor weight,
                                     Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise, double scale,
-                                    double style_offset, bool demodulate, double eps, std::string activation,
+                                    double style_offset, bool demodulate, double eps, StringArgument activation,
                                     double alpha, double gain, std::optional<double> clamp, bool reduced_precision,
                                     int64_t grad_mask) {
   const ModfcCall call = make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps,
-                                         activation, alpha, gain, clamp, reduced_precision);
+                                         activation.take(), alpha, gain, clamp, reduced_precision);
   const ModfcSizes& sizes = call.sizes;
   check_shape("modfc_backward", "grad_y", grad_y, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y");
   check_like("modfc_backward", "grad_y", grad_y, "x", x);

@@ -123,11 +123,11 @@ RenderRaysOutputs render_rays_entry(Tensor origins, Tensor directions, Tensor pa
                                     std::vector<int64_t> widths, int64_t colour_width, int64_t features,
                                     bool view_directions, double point_scale, double gamma_scale, double gamma_offset,
                                     double beta_scale, bool reduced_precision, double near, double far,
-                                    std::string activation, bool last_back, int64_t white_channels) {
+                                    StringArgument activation, bool last_back, int64_t white_channels) {
   return Forward(make_render_rays_call(
       origins, directions, parameters, gamma, beta, jitter, u, noise_coarse, noise,
       {widths, colour_width, features, view_directions, point_scale, gamma_scale, gamma_offset, beta_scale},
-      {reduced_precision, near, far, activation, last_back, white_channels}));
+      {reduced_precision, near, far, activation.take(), last_back, white_channels}));
 }
 
 // Type of a library's backward; a gradient nobody wants is no_gradient().
@@ -142,12 +142,12 @@ RenderRaysGradients render_rays_backward_entry(std::optional<Tensor> grad_featur
                                                std::vector<int64_t> widths, int64_t colour_width, int64_t features,
                                                bool view_directions, double point_scale, double gamma_scale,
                                                double gamma_offset, double beta_scale, bool reduced_precision,
-                                               double near, double far, std::string activation, bool last_back,
+                                               double near, double far, StringArgument activation, bool last_back,
                                                int64_t white_channels, int64_t grad_mask) {
   const RenderRaysCall call = make_render_rays_call(
       origins, directions, parameters, gamma, beta, jitter, u, noise_coarse, noise,
       {widths, colour_width, features, view_directions, point_scale, gamma_scale, gamma_offset, beta_scale},
-      {reduced_precision, near, far, activation, last_back, white_channels});
+      {reduced_precision, near, far, activation.take(), last_back, white_channels});
   constexpr const char* op = "render_rays_backward";
   const RenderRaysSizes& sizes = call.sizes;
   const auto check = [&](const char* name, const std::optional<Tensor>& t, std::vector<int64_t> wanted) {

@@ -141,15 +141,15 @@ inline std::optional<Tensor> check_output_gradient(const VolumeRenderCall& call,
 template <VolumeRenderOutputs (*Forward)(const VolumeRenderCall&)>
 VolumeRenderOutputs volume_render_entry(Tensor density, std::optional<Tensor> features, Tensor depths,
                                         std::optional<Tensor> noise, std::optional<Tensor> beta,
-                                        std::optional<Tensor> ray_norm, std::string activation, double shift,
-                                        double beta_value, std::string rule, double last_delta,
+                                        std::optional<Tensor> ray_norm, StringArgument activation, double shift,
+                                        double beta_value, StringArgument rule, double last_delta,
                                         std::optional<double> far, bool unit_delta, bool norm_last,
                                         std::optional<double> last_alpha, double trans_eps, bool last_back,
-                                        int64_t white_channels, std::string depth_mode, double feature_scale,
+                                        int64_t white_channels, StringArgument depth_mode, double feature_scale,
                                         double feature_shift) {
-  return Forward(make_volume_render_call(density, features, depths, noise, beta, ray_norm, activation, shift,
-                                         beta_value, rule, last_delta, far, unit_delta, norm_last, last_alpha,
-                                         trans_eps, last_back, white_channels, depth_mode, feature_scale,
+  return Forward(make_volume_render_call(density, features, depths, noise, beta, ray_norm, activation.take(), shift,
+                                         beta_value, rule.take(), last_delta, far, unit_delta, norm_last, last_alpha,
+                                         trans_eps, last_back, white_channels, depth_mode.take(), feature_scale,
                                          feature_shift));
 }
 
@@ -163,14 +163,14 @@ VolumeRenderOutputs volume_render_backward_entry(
     std::optional<Tensor> grad_feature, std::optional<Tensor> grad_depth, std::optional<Tensor> grad_weights,
     std::optional<Tensor> grad_transmittance, std::optional<Tensor> grad_accumulation, Tensor density,
     std::optional<Tensor> features, Tensor depths, std::optional<Tensor> noise, std::optional<Tensor> beta,
-    std::optional<Tensor> ray_norm, std::string activation, double shift, double beta_value, std::string rule,
+    std::optional<Tensor> ray_norm, StringArgument activation, double shift, double beta_value, StringArgument rule,
     double last_delta, std::optional<double> far, bool unit_delta, bool norm_last, std::optional<double> last_alpha,
-    double trans_eps, bool last_back, int64_t white_channels, std::string depth_mode, double feature_scale,
+    double trans_eps, bool last_back, int64_t white_channels, StringArgument depth_mode, double feature_scale,
     double feature_shift, int64_t grad_mask) {
   const VolumeRenderCall call =
-      make_volume_render_call(density, features, depths, noise, beta, ray_norm, activation, shift, beta_value, rule,
-                              last_delta, far, unit_delta, norm_last, last_alpha, trans_eps, last_back, white_channels,
-                              depth_mode, feature_scale, feature_shift);
+      make_volume_render_call(density, features, depths, noise, beta, ray_norm, activation.take(), shift, beta_value,
+                              rule.take(), last_delta, far, unit_delta, norm_last, last_alpha, trans_eps, last_back,
+                              white_channels, depth_mode.take(), feature_scale, feature_shift);
   if (!call.features) grad_feature = std::nullopt;  // an output of no channels
   const VolumeRenderOutputGradients grads{
       check_output_gradient(call, grad_feature, "grad_feature", {call.sizes.channels}),
