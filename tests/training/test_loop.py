@@ -10,9 +10,10 @@ import torch
 
 from cips3d.config import ConfigError
 from cips3d.config.training import replace
+from cips3d.data import TrainingBatches
 from cips3d.training import loop
 from cips3d.training.checkpoint import CheckpointError, load_checkpoint
-from cips3d.training.loop import TrainingStopped, train
+from cips3d.training.loop import TrainingStopped, open_images, train
 from cips3d.training.trainer import Trainer
 
 SECONDS = "seconds"  # the one entry of a state that differs between equal runs
@@ -174,3 +175,19 @@ def test_learning_rates_follow_the_resolution(tiny, tmp_path):
         state = load_checkpoint(train(replace(config, "schedule", last_step=steps), tmp_path).checkpoint)
         found = [state[name]["param_groups"][0]["lr"] for name in ("g_optimizer", "d_optimizer")]
         assert found == [rate * factor for rate in rates]
+
+
+def test_initial_weights_follow_the_configuration(tiny):
+    def initial(*assignments):
+        config = tiny(*assignments)
+        batches = TrainingBatches(open_images(config), config.optimizer.batch_size, seed=0)
+        return Trainer(config, batches, torch.device("cpu")).generator.state_dict()
+
+    plain = initial()
+    changed = initial("init.density_bias=3", "init.density_gain=2", "init.shape_gain=0.5")
+    different = {name: (plain[name], value) for name, value in changed.items() if not torch.equal(plain[name], value)}
+    last = max(name for name in plain if name.startswith("shape_mapping.linears") and name.endswith("weight"))
+    expected = {"field.density.bias": lambda b: b + 3, "field.density.weight": lambda w: 2 * w, last: lambda w: w / 2}
+    assert set(different) == set(expected)
+    for name, (before, after) in different.items():
+        torch.testing.assert_close(after, expected[name](before))

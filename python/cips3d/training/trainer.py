@@ -38,9 +38,11 @@ class Trainer:
             self.generator = Generator(config.generator, impl=impl).to(device)
             self.discriminator = Discriminator(config.discriminator).to(device)
         density = self.generator.field.density
+        shape = self.generator.shape_mapping.linears[-1].get_parameter("weight")
         with torch.no_grad():
             density.weight.mul_(config.init.density_gain)
             density.bias.add_(config.init.density_bias)
+            shape.mul_(config.init.shape_gain)
         optimizer = config.optimizer
         self.ema = Ema(self.generator, optimizer.ema_decay, optimizer.ema_start)
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=optimizer.g_lr, betas=optimizer.betas)
