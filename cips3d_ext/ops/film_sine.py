@@ -10,8 +10,10 @@ autocast it runs in the active dtype; float16 and bfloat16 compute in float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import reference
@@ -19,13 +21,15 @@ from ._checks import autocast_to_active, check_one_dtype, check_shape, check_ten
 from ._precision import reduced_precision
 from ._registry import OpSpec, call, register
 
+# From so many inputs on, writing and reading [B,N,O] takes less time than the product that it saves the backward.
+_INPUTS_WORTH_KEEPING = 32
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor? bias, Tensor? gamma, Tensor? beta, "
     "float gamma_scale, float gamma_offset, float beta_scale, bool reduced_precision"
 )
-SCHEMA = f"film_sine({_ARGUMENTS}) -> Tensor"
+SCHEMA = f"film_sine({_ARGUMENTS}, str keep) -> (Tensor y, Tensor linear)"
 SCHEMA_BACKWARD = (
-    f"film_sine_backward(Tensor grad_y, {_ARGUMENTS}, int grad_mask) -> "
+    f"film_sine_backward(Tensor grad_y, Tensor linear, {_ARGUMENTS}, int grad_mask) -> "
     "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias, Tensor grad_gamma, Tensor grad_beta)"
 )
 
@@ -41,12 +45,31 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor | None,
             check_shape("film_sine", name, film, "[B,O]", x.shape[0], weight.shape[0])
 
 
+def _keep(tensors: Sequence[Tensor | None], options: Sequence[Any]) -> str:
+    """The CPU kernels keep "linear", x W^T + bias [B,N,O] in float32 or float64: half of what eager PyTorch keeps of a
+    float32 layer (linear and phase), and as much of a bfloat16 one. Its cosine would not give gamma's gradient.
+    """
+    x = tensors[0]
+    return "linear" if x is not None and x.device.type == "cpu" and x.shape[2] >= _INPUTS_WORTH_KEEPING else ""
+
+
 def _fake(
-    x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, *options: Any
-) -> Tensor:
+    x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    *_, keep = rest
     check_shape("film_sine", "x", x, "[B,N,I]", None, None, None)
     _check(x, weight, bias, gamma, beta)
-    return x.new_empty((x.shape[0], x.shape[1], weight.shape[0]))
+    shape = (x.shape[0], x.shape[1], weight.shape[0])
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.new_empty(shape), x.new_empty(shape, dtype=wide) if keep else x.new_empty(0)
+
+
+def _reference(x: Tensor, *tensors: Any, **options: Any) -> tuple[Tensor, Tensor]:
+    return reference.film_sine(x, *tensors, **options), x.new_empty(0)
+
+
+def _reference_backward(grad_y: Tensor, linear: Tensor, *tensors: Any, **options: Any) -> tuple[Tensor | None, ...]:
+    return reference.film_sine_backward(grad_y, *tensors, **options)
 
 
 register(
@@ -54,10 +77,12 @@ register(
         name="film_sine",
         schema=SCHEMA,
         backward_schema=SCHEMA_BACKWARD,
-        reference=reference.film_sine,
-        reference_backward=reference.film_sine_backward,
+        reference=_reference,
+        reference_backward=_reference_backward,
         fake=_fake,
         grad_of=((0,), (1,), (2,), (3,), (4,)),
+        residuals=1,
+        keep=_keep,
     )
 )
 

@@ -8,6 +8,7 @@
 // Numerics  one accumulator per element of C, summed in the order of depth (by pairs for bfloat16), in T = float or
 //           double
 #pragma once
+#include "common/cpu_destination.h"
 #include "common/cpu_tiles.h"
 #include "common/simd.h"
 
@@ -102,6 +103,15 @@ CIPS3D_INLINE void store_block(const Vec<T> (&acc)[kBlockRows][kVectors], T* c, 
     for (int v = 0; v < kVectors; ++v) store(c + i * stride + v * kLanes<T>, acc[i][v]);
 }
 
+// Brings a block that is about to be loaded into L1: sums of wide layers lie in L3, and products hide its latency.
+template <int kVectors, class T>
+CIPS3D_INLINE void prefetch_block(const T* c, int64_t stride) {
+  constexpr int kLine = 64, kForWriting = 1, kIntoL1 = 3;
+  for (int i = 0; i < kBlockRows; ++i)
+    for (int at = 0; at < kVectors * kVectorBytes; at += kLine)
+      __builtin_prefetch(reinterpret_cast<const char*>(c + i * stride) + at, kForWriting, kIntoL1);
+}
+
 template <int kVectors, class E>
 CIPS3D_INLINE void multiply_block(const E* a, int64_t a_stride, const Unit<E>* panel, int64_t steps, Compute<E>* c) {
   using T = Compute<E>;
@@ -182,6 +192,7 @@ CIPS3D_INLINE void accumulate_transposed_panel(int64_t steps, int64_t a_columns,
   for (int64_t i = 0; i < a_columns; i += kBlockRows) {
     Vec<T> acc[kBlockRows][kVectors];
     load_block<kVectors>(acc, c + i * c_stride, c_stride);
+    if (i + kBlockRows < a_columns) prefetch_block<kVectors>(c + (i + kBlockRows) * c_stride, c_stride);
     multiply_add<kVectors, E>(acc, a + i, int64_t{1}, a_stride, b, kPanel<T>, steps);
     store_block<kVectors>(acc, c + i * c_stride, c_stride);
   }
@@ -241,13 +252,14 @@ CIPS3D_INLINE void fill_zero(T* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = 0;
 }
 
-// An epilogue's block that is the result itself: `to` is the block's first row, of rows of `columns` elements.
+// An epilogue's block that is the result itself, from row `first_row` of `to` on, of rows of `columns` elements.
 template <class S>
-CIPS3D_INLINE void store_result_block(const Compute<S>* c, int64_t rows, int64_t first_column, int64_t columns, S* to) {
+CIPS3D_INLINE void store_result_block(const Compute<S>* c, int64_t first_row, int64_t rows, int64_t first_column,
+                                      int64_t columns, Destination<S> to) {
   using T = Compute<S>;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t j = first_column; j < min(columns, first_column + kPanel<T>); j += kLanes<T>)
-      store_first(to + r * columns + j, columns - j, load(c + r * kPanel<T> + j - first_column));
+      to.write((first_row + r) * columns + j, columns - j, load(c + r * kPanel<T> + j - first_column));
 }
 
 // A row of any storage type to T, with zeros up to the padding.

@@ -32,7 +32,7 @@ class ReadAhead {
  private:
   static constexpr int64_t kLine = 64;
   static constexpr int kIntoL2 = 2;
-  static constexpr int kMostRanges = 2;
+  static constexpr int kMostRanges = 3;
   struct Range {
     const char *next, *end;
   };

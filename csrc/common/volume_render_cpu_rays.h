@@ -3,19 +3,17 @@
 // Computes  volume_render_math.h, with all of its options
 // Axes      density, depths [rays,S]; features [rays,S,C]; a block is kLanes rays
 // Launch    each thread takes a contiguous share of the rays, block by block; working memory is one block's rows
-// Traffic   features are read once, forward and backward; their gradient is written once, past the caches when it is
-// large Numerics  weights with rays along lanes, features with channels along lanes; 16-bit types are computed in float
+// Traffic   features are read once, forward and backward; their gradient is written once
+// Numerics  weights with rays along lanes, features with channels along lanes; 16-bit types are computed in float
 // Limit     memory bandwidth of the features for C >= 16, the exponentials below
 #pragma once
+#include "common/cpu_destination.h"
 #include "common/volume_render_cpu_block.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
 
 // Vectors of channels that the forward keeps in registers.
 constexpr int kChannelVectors = 4;
-
-// Gradients of features larger than this are written past the caches, which they would only flush.
-constexpr int64_t kStreamFromBytes = int64_t{4} << 20;
 
 // ---- forward
 // ---------------------------------------------------------------------------------------------------------
@@ -98,28 +96,6 @@ void volume_render_forward(const VolumeRenderForwardTask& task, int64_t begin, i
 
 enum class Writing { kNone, kParts, kStream };
 
-// Vectors written past the caches need aligned addresses; only types stored as they are computed have them.
-CIPS3D_INLINE void stream(float* p, Vec<float> v) {
-#if defined(__AVX512F__)
-  _mm512_stream_ps(p, (__m512)v);
-#elif defined(__AVX2__)
-  _mm256_stream_ps(p, (__m256)v);
-#elif defined(__x86_64__)
-  _mm_stream_ps(p, (__m128)v);
-#else
-  store(p, v);
-#endif
-}
-template <class S, class V>
-CIPS3D_INLINE void stream(S* p, V v) {
-  store(p, v);
-}
-CIPS3D_INLINE void stream_fence() {
-#if defined(__x86_64__)
-  _mm_sfence();
-#endif
-}
-
 // Of one ray, grad_features[i] = weights[i] * grad and dots[i] = sum_c grad_c features_ic, a column of rows. `grad` is
 // feature_scale times the feature's gradient, zero behind the channels up to a whole number of vectors.
 template <Writing kWriting, class S, class T = Compute<S>>
@@ -133,21 +109,11 @@ CIPS3D_INLINE void feature_gradients(const VolumeRenderSizes& sizes, const S* fe
     for (int64_t c = 0; c < channels; c += kLanes<T>) {
       const Vec<T> g = load(grad + c);
       dot += g * load_part(sample + c, features_end, channels - c);
-      if constexpr (kWriting == Writing::kStream) stream(written + c, weights[i] * g);
+      if constexpr (kWriting == Writing::kStream && kCanStream<S>) stream(written + c, weights[i] * g);
       if constexpr (kWriting == Writing::kParts) store_part(written + c, grad_end, channels - c, weights[i] * g);
     }
     dots[i * kLanes<T>] = sum(dot);
   }
-}
-
-template <class S>
-CIPS3D_INLINE Writing how_to_write(const VolumeRenderBackwardTask& task) {
-  const VolumeRenderSizes& sizes = task.inputs.sizes;
-  if (!task.grad_features) return Writing::kNone;
-  const bool aligned =
-      reinterpret_cast<uintptr_t>(task.grad_features) % kVectorBytes == 0 && sizes.channels % kLanes<Compute<S>> == 0;
-  const int64_t bytes = sizes.rays * sizes.samples * sizes.channels * static_cast<int64_t>(sizeof(S));
-  return aligned && sizeof(S) == sizeof(float) && bytes >= kStreamFromBytes ? Writing::kStream : Writing::kParts;
 }
 
 // The backward pass of one block: gradients of its rays' weights, then of what they were computed from.
@@ -299,7 +265,10 @@ double volume_render_backward(const VolumeRenderBackwardTask& task, int64_t begi
   const Scratch<T> rows(RayBlock<T>::kRowSets * row_set), grad_rows(BackwardBlock<S>::kRowSets * row_set);
   const Scratch<T> line_memory(round_up(in.sizes.samples, kLanes<T>)), grad(round_up(in.sizes.channels, kLanes<T>));
   T* const line = line_memory;
-  const Writing writing = how_to_write<S>(task);
+  const Destination<S> grad_features(task.grad_features, in.sizes.rays * in.sizes.samples, in.sizes.channels);
+  const Writing writing = !grad_features.array        ? Writing::kNone
+                          : grad_features.past_caches ? Writing::kStream
+                                                      : Writing::kParts;
   double grad_beta = 0;
   for (int64_t first = begin; first < end; first += kLanes<T>) {
     const int64_t rays = min(kLanes<T>, end - first);
@@ -309,7 +278,7 @@ double volume_render_backward(const VolumeRenderBackwardTask& task, int64_t begi
     gradients.features(writing, grad, line);
     grad_beta += gradients.rays(line);
   }
-  if (writing == Writing::kStream) stream_fence();
+  grad_features.finish();
   return grad_beta;
 }
 

@@ -4,6 +4,8 @@
 // Axes: B batch, N points, I in, O out.
 //   x [B,N,I], weight [O,I], bias [O], gamma and beta [B,O], one dtype, one device -> y [B,N,O] of that dtype,
 //   contiguous
+//   Forward also returns what its `keep` asks for, for backward alone: "linear", x W^T + bias [B,N,O] in the type it is
+//   computed in, or "", an empty tensor. A backward that is given an empty one computes it again.
 //
 // Each library registers  m.impl("film_sine", TORCH_BOX(&film_sine_entry<film_sine_cpu>))  with functions of the
 // checked FilmSineCall.
@@ -22,6 +24,7 @@ struct FilmSineCall {
   bool reduced_precision;  // float32 products may round their operands (CUDA)
 };
 
+using FilmSineOutputs = std::tuple<Tensor, Tensor>;  // y, linear
 using FilmSineGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Positions in grad_mask and in the tuple that film_sine_backward returns.
@@ -59,28 +62,41 @@ inline FilmSineCall make_film_sine_call(const Tensor& x, const Tensor& weight, c
           reduced_precision};
 }
 
-template <Tensor (*Forward)(const FilmSineCall&)>
-Tensor film_sine_entry(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> gamma,
-                       std::optional<Tensor> beta, double gamma_scale, double gamma_offset, double beta_scale,
-                       bool reduced_precision) {
+// Type of a library's forward: (call, whether linear is to be kept).
+using FilmSineForward = FilmSineOutputs(const FilmSineCall&, bool);
+
+template <FilmSineForward* Forward>
+FilmSineOutputs film_sine_entry(Tensor x, Tensor weight, std::optional<Tensor> bias, std::optional<Tensor> gamma,
+                                std::optional<Tensor> beta, double gamma_scale, double gamma_offset, double beta_scale,
+                                bool reduced_precision, StringArgument keep_argument) {
+  const std::string keep = keep_argument.take();
+  STD_TORCH_CHECK(keep.empty() || keep == "linear", "film_sine: keep must be '' or linear, got ", keep);
   return Forward(
-      make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}, reduced_precision));
+      make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}, reduced_precision),
+      !keep.empty());
 }
 
-// Type of a library's backward: (call, grad_y contiguous, grad_mask); a gradient nobody wants is no_gradient().
-using FilmSineBackward = FilmSineGradients(const FilmSineCall&, const Tensor&, int64_t);
+// Type of a library's backward: (call, grad_y contiguous, linear contiguous or empty, grad_mask); a gradient nobody
+// wants is no_gradient().
+using FilmSineBackward = FilmSineGradients(const FilmSineCall&, const Tensor&, const Tensor&, int64_t);
 
 template <FilmSineBackward* Backward>
-FilmSineGradients film_sine_backward_entry(Tensor grad_y, Tensor x, Tensor weight, std::optional<Tensor> bias,
-                                           std::optional<Tensor> gamma, std::optional<Tensor> beta, double gamma_scale,
-                                           double gamma_offset, double beta_scale, bool reduced_precision,
-                                           int64_t grad_mask) {
+FilmSineGradients film_sine_backward_entry(Tensor grad_y, Tensor linear, Tensor x, Tensor weight,
+                                           std::optional<Tensor> bias, std::optional<Tensor> gamma,
+                                           std::optional<Tensor> beta, double gamma_scale, double gamma_offset,
+                                           double beta_scale, bool reduced_precision, int64_t grad_mask) {
+  constexpr const char* op = "film_sine_backward";
   const FilmSineCall call =
       make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}, reduced_precision);
-  const FilmSineSizes& sizes = call.sizes;
-  check_shape("film_sine_backward", "grad_y", grad_y, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y");
-  check_like("film_sine_backward", "grad_y", grad_y, "x", x);
-  return Backward(call, as_contiguous(grad_y), grad_mask);
+  const std::vector<int64_t> shape{call.sizes.batch, call.sizes.points, call.sizes.outputs};
+  check_shape(op, "grad_y", grad_y, shape, "[B,N,O] like y");
+  check_like(op, "grad_y", grad_y, "x", x);
+  if (linear.numel() > 0) {
+    const ScalarType type = computing_type(x.scalar_type());
+    check_shape(op, "linear", linear, shape, "[B,N,O] like y, or empty");
+    STD_TORCH_CHECK(linear.scalar_type() == type, op, ": linear must be ", type, ", got ", linear.scalar_type());
+  }
+  return Backward(call, as_contiguous(grad_y), as_contiguous(linear), grad_mask);
 }
 
 }  // namespace cips3d

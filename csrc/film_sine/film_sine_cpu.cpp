@@ -24,23 +24,29 @@ FilmSineCpuCall plain_call(const FilmSineCall& call) {
   return plain;
 }
 
-Tensor film_sine_cpu(const FilmSineCall& call) {
+FilmSineOutputs film_sine_cpu(const FilmSineCall& call, bool keep_linear) {
   const FilmSineSizes& sizes = call.sizes;
-  Tensor y = on_huge_pages(torch::stable::new_empty(call.x, {sizes.batch, sizes.points, sizes.outputs}));
-  if (y.numel() == 0) return y;
+  const std::vector<int64_t> shape{sizes.batch, sizes.points, sizes.outputs};
+  const ScalarType wide = computing_type(call.x.scalar_type());
+  const Tensor y = on_huge_pages(torch::stable::new_empty(call.x, shape));
+  const Tensor linear =
+      keep_linear ? on_huge_pages(torch::stable::new_empty(call.x, shape, wide)) : no_gradient(call.x);
+  if (y.numel() == 0) return {y, linear};
   const FilmSineCpuKernels& kernels = kernels_for(call.x);
   FilmSineCpuCall plain = plain_call(call);
   const Tensor panels = working_memory(call.x, sizes.inputs * padded(sizes.outputs));
   plain.panels = data(panels);
   plain.y = data(y);
+  plain.linear = keep_linear ? data(linear) : nullptr;
   kernels.pack(plain);
   const int64_t tiles = plain.tiles().count();
   parallel_shares(tiles, worker_count(tiles),
                   [&](int64_t, int64_t first, int64_t last) { kernels.forward(plain, first, last); });
-  return y;
+  return {y, linear};
 }
 
-FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor& grad_y, int64_t grad_mask) {
+FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor& grad_y, const Tensor& linear,
+                                         int64_t grad_mask) {
   const FilmSineSizes& sizes = call.sizes;
   const auto gradient = [&](FilmSineGradient which, const std::optional<Tensor>& like) {
     return like && (grad_mask >> which & 1) ? std::optional<Tensor>(output_like(*like)) : std::nullopt;
@@ -62,13 +68,14 @@ FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor&
   plain.grad_beta = data(grad_beta);
   if (grad_y.numel() == 0) return zero_all(grads);
 
+  plain.linear = linear.numel() > 0 ? data(linear) : nullptr;
   const RowTiles tiles = plain.tiles();
   const int64_t workers = worker_count(tiles.count());
-  const Tensor panels = working_memory(call.x, sizes.inputs * padded(sizes.outputs));
+  const Tensor panels = working_memory(call.x, plain.linear ? 0 : sizes.inputs * padded(sizes.outputs));
   const Tensor grad_panels = working_memory(call.x, grad_x ? sizes.outputs * padded(sizes.inputs) : 0);
   const Tensor weight_partials = working_memory(call.x, grad_weight ? workers * plain.weight_partial() : 0);
   const Tensor segment_sums = working_memory(call.x, tiles.segments() * 2 * padded(sizes.outputs));
-  plain.panels = data(panels);
+  plain.panels = plain.linear ? nullptr : data(panels);
   plain.grad_panels = grad_x ? data(grad_panels) : nullptr;
   plain.weight_partials = data(weight_partials);
   plain.segment_sums = data(segment_sums);

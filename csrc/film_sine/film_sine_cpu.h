@@ -14,6 +14,7 @@ struct FilmSineCpuCall {
   const void *x, *weight, *bias, *gamma, *beta, *grad_y;
   void *y, *grad_x, *grad_weight, *grad_bias, *grad_gamma, *grad_beta;
 
+  void* linear;           // T [B,N,O], x W^T + bias, from forward to backward; null: not kept
   void* panels;           // T, weight packed for x W^T
   void* grad_panels;      // T, weight packed for grad_linear W
   void* weight_partials;  // T [workers, weight_partial()]: each worker's share of grad_weight

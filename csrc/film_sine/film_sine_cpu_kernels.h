@@ -1,12 +1,16 @@
 // film_sine's CPU kernels: compiled once per SIMD level (simd.h) for each dtype.
 //
-// Computes  forward: y = sin(g * (x W^T + bias) + h); backward: the gradients of all five inputs, recomputing x W^T
+// Computes  forward: y = sin(g * linear + h) with linear = x W^T + bias; backward: the gradients of all five inputs,
+// from
+//           the `linear` that forward kept or from a product of its own
 // Axes      B batch, N points, I in, O out; tiles of kTileRows of the B * N rows (cpu_tiles.h)
 // Launch    any thread takes any tiles; in backward a worker adds to its own share of grad_weight
-// Traffic   forward reads x and writes y once; backward reads x and grad_y and writes grad_x once; nothing per point is
-// kept Numerics  float32 (float64 for float64), rounded once at the end; sums over points tile by tile Limit     the
-// matrix products' multiply-adds for I >= 64 or so, the sine below
+// Traffic   forward reads x and writes y (and linear) once; backward reads x, grad_y (and linear) and writes grad_x
+//           once; the next tile is read ahead
+// Numerics  float32 (float64 for float64), rounded once at the end; sums over points tile by tile
+// Limit     the matrix products' multiply-adds for I >= 64 or so, the sine below
 #include "common/cpu_gemm.h"
+#include "common/cpu_read_ahead.h"
 #include "common/simd_math.h"
 #include "film_sine/film_sine_cpu.h"
 
@@ -78,51 +82,87 @@ void pack_weight(const FilmSineCpuCall& call) {
   if (call.grad_panels) pack(weight, call.sizes.outputs, call.sizes.inputs, static_cast<T*>(call.grad_panels));
 }
 
+// y of one block of rows and columns, and linear if it is kept.
+template <class S>
+CIPS3D_INLINE void forward_block(int64_t outputs, const FilmTile<S>& film, int64_t first_row, int64_t rows,
+                                 int64_t first_column, const Compute<S>* c, Destination<S> y,
+                                 Destination<Compute<S>> kept) {
+  using T = Compute<S>;
+  const int64_t tile_row = film.rows().tile() * kTileRows;
+  film.rows().for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
+    for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
+      const int64_t j = first_column + v;
+      const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j), bias = load(film.bias() + j);
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t at = (tile_row + row) * outputs + j;
+        const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v) + bias;
+        if (kept.array) kept.write(at, outputs - j, linear);
+        y.write(at, outputs - j, sin(film_phase(linear, g, h)));
+      }
+    }
+  });
+}
+
 template <class S>
 void forward(const FilmSineCpuCall& call, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
+  const RowTiles tiles = call.tiles();
+  const Destination<S> y(call.y, tiles.rows(), outputs);
+  const Destination<T> kept(call.linear, tiles.rows(), outputs);
   FilmTile<S> film(call);
   ZeroedScratch<T> x(kTileRows * row_stride(inputs));
+  ReadAhead next;
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
+    const int64_t rows_in_tile = tiles.rows_in(tile);
     film.enter(tile);
     load_tile<S>(call, tile, x);
-    S* y = static_cast<S*>(call.y) + tile * kTileRows * outputs;
-    multiply(
-        call.tiles().rows_in(tile), inputs, outputs, static_cast<const T*>(x), row_stride(inputs),
-        static_cast<const T*>(call.panels), [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
-          film.rows().for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
-            for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
-              const int64_t j = first_column + v;
-              const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j), bias = load(film.bias() + j);
-              for (int64_t row = begin; row < end; ++row) {
-                const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v) + bias;
-                store_first(y + row * outputs + j, outputs - j, sin(film_phase(linear, g, h)));
-              }
-            }
-          });
-        });
+    next.start(blocks_of<T>(rows_in_tile, outputs));
+    if (tile + 1 < last_tile)
+      next.add(static_cast<const S*>(call.x), (tile + 1) * kTileRows * inputs, tiles.rows_in(tile + 1) * inputs);
+    multiply(rows_in_tile, inputs, outputs, static_cast<const T*>(x), row_stride(inputs),
+             static_cast<const T*>(call.panels),
+             [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
+               next.step();
+               forward_block<S>(outputs, film, first_row, rows, first_column, c, y, kept);
+             });
   }
+  y.finish();
+  kept.finish();
 }
 
-// grad_linear of one block of rows and columns into `z`, and its shares of the samples' sums of grad_h and grad_g.
+// x W^T + bias of a tile's rows.
+template <class T>
+void multiply_again(const FilmSineCpuCall& call, int64_t rows, const T* x, const T* bias, T* linear) {
+  const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs, stride = row_stride(outputs);
+  multiply(rows, inputs, outputs, x, row_stride(inputs), static_cast<const T*>(call.panels),
+           [&](int64_t first_row, int64_t block_rows, int64_t first_column, const T* c) {
+             for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>)
+               for (int64_t r = 0; r < block_rows; ++r)
+                 store(linear + (first_row + r) * stride + first_column + v,
+                       load(c + r * kPanel<T> + v) + load(bias + first_column + v));
+           });
+}
+
+// grad_linear of a tile's rows into `z`, from their `linear`, which may lie there; and their segments' sums of grad_h
+// and grad_g.
 template <class S>
-CIPS3D_INLINE void backward_block(const FilmSineCpuCall& call, const FilmTile<S>& film, int64_t tile, int64_t first_row,
-                                  int64_t rows, int64_t first_column, const Compute<S>* c, Compute<S>* z) {
+void backward_outputs(const FilmSineCpuCall& call, const FilmTile<S>& film, int64_t rows, const Compute<S>* linear,
+                      int64_t linear_stride, Compute<S>* z) {
   using T = Compute<S>;
-  const int64_t outputs = call.sizes.outputs, z_stride = row_stride(outputs);
+  const int64_t outputs = call.sizes.outputs, z_stride = row_stride(outputs), tile = film.rows().tile();
   const S* grad_y = static_cast<const S*>(call.grad_y) + tile * kTileRows * outputs;
-  film.rows().for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
+  film.rows().for_each_sample(0, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     T* sums = static_cast<T*>(call.segment_sums) + call.tiles().segment(tile, sample) * 2 * padded(outputs);
-    for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
-      const int64_t j = first_column + v;
-      const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j), bias = load(film.bias() + j);
-      Vec<T> sum_h = load(sums + j), sum_g = load(sums + padded(outputs) + j);
+    for (int64_t j = 0; j < outputs; j += kLanes<T>) {
+      const int64_t left = outputs - j;
+      const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j);
+      Vec<T> sum_h = {}, sum_g = {};
       for (int64_t row = begin; row < end; ++row) {
-        const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v) + bias;
-        const Vec<T> grad_h = load_first(grad_y + row * outputs + j, outputs - j) * cos(film_phase(linear, g, h));
+        const Vec<T> linear_v = load_first(linear + row * linear_stride + j, left);
+        const Vec<T> grad_h = load_first(grad_y + row * outputs + j, left) * cos(film_phase(linear_v, g, h));
         sum_h += grad_h;
-        sum_g += grad_h * linear;
+        sum_g += grad_h * linear_v;
         store(z + row * z_stride + j, grad_h * g);
       }
       store(sums + j, sum_h);
@@ -131,37 +171,50 @@ CIPS3D_INLINE void backward_block(const FilmSineCpuCall& call, const FilmTile<S>
   });
 }
 
+// What the backward of a tile reads.
+template <class S>
+void read_ahead(const FilmSineCpuCall& call, int64_t tile, ReadAhead& next) {
+  const int64_t row = tile * kTileRows, rows = call.tiles().rows_in(tile), outputs = call.sizes.outputs;
+  next.add(static_cast<const S*>(call.x), row * call.sizes.inputs, rows * call.sizes.inputs);
+  next.add(static_cast<const S*>(call.grad_y), row * outputs, rows * outputs);
+  next.add(static_cast<const Compute<S>*>(call.linear), row * outputs, rows * outputs);
+}
+
 template <class S>
 void backward(const FilmSineCpuCall& call, int64_t worker, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const int64_t x_stride = row_stride(inputs), z_stride = row_stride(outputs);
-  const RowTiles tiles = call.tiles();
+  const T* kept = static_cast<const T*>(call.linear);
+  const Destination<S> grad_x(call.grad_x, call.tiles().rows(), inputs);
   FilmTile<S> film(call);
   ZeroedScratch<T> x(kTileRows * x_stride), z(kTileRows * z_stride);
   T* weight_partial = static_cast<T*>(call.weight_partials) + worker * call.weight_partial();
   if (call.grad_weight) fill_zero(weight_partial, call.weight_partial());
+  ReadAhead next;
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
-    const int64_t rows = tiles.rows_in(tile), first_row = tile * kTileRows;
+    const int64_t rows = call.tiles().rows_in(tile), first_row = tile * kTileRows;
     film.enter(tile);
     load_tile<S>(call, tile, x);
-    for (int64_t sample = tiles.first_sample(tile); sample <= tiles.last_sample(tile); ++sample)
-      fill_zero(static_cast<T*>(call.segment_sums) + tiles.segment(tile, sample) * 2 * padded(outputs),
-                2 * padded(outputs));
-    multiply(rows, inputs, outputs, static_cast<const T*>(x), x_stride, static_cast<const T*>(call.panels),
-             [&](int64_t block_row, int64_t block_rows, int64_t column, const T* c) {
-               backward_block<S>(call, film, tile, block_row, block_rows, column, c, z);
-             });
+    if (kept) {
+      backward_outputs<S>(call, film, rows, kept + first_row * outputs, outputs, z);
+    } else {
+      multiply_again<T>(call, rows, x, film.bias(), z);
+      backward_outputs<S>(call, film, rows, static_cast<const T*>(z), z_stride, z);
+    }
     if (call.grad_weight)
       accumulate_transposed(rows, outputs, inputs, static_cast<const T*>(z), z_stride, static_cast<const T*>(x),
                             x_stride, weight_partial);
-    if (!call.grad_x) continue;
-    S* grad_x = static_cast<S*>(call.grad_x) + first_row * inputs;
+    if (!grad_x.array) continue;
+    next.start(blocks_of<T>(rows, inputs));
+    if (tile + 1 < last_tile) read_ahead<S>(call, tile + 1, next);
     multiply(rows, outputs, inputs, static_cast<const T*>(z), z_stride, static_cast<const T*>(call.grad_panels),
              [&](int64_t block_row, int64_t block_rows, int64_t column, const T* c) {
-               store_result_block(c, block_rows, column, inputs, grad_x + block_row * inputs);
+               next.step();
+               store_result_block<S>(c, first_row + block_row, block_rows, column, inputs, grad_x);
              });
   }
+  grad_x.finish();
 }
 
 template <class S>

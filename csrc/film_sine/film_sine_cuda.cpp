@@ -22,16 +22,18 @@ static FilmSineCudaCall make_cuda_call(const FilmSineCall& call) {
   return cuda;
 }
 
-static Tensor film_sine_cuda(const FilmSineCall& call) {
+// Keeps nothing: backward computes the product again.
+static FilmSineOutputs film_sine_cuda(const FilmSineCall& call, bool) {
   const LaunchScope scope(call.x);
   Tensor y = new_output(call.x, {call.sizes.batch, call.sizes.points, call.sizes.outputs});
   FilmSineCudaCall cuda = make_cuda_call(call);
   cuda.y = y.mutable_data_ptr();
   check_launch("film_sine", launch_film_sine_forward(cuda, scope.stream()));
-  return y;
+  return {y, no_gradient(call.x)};
 }
 
-static FilmSineGradients film_sine_backward_cuda(const FilmSineCall& call, const Tensor& grad_y, int64_t grad_mask) {
+static FilmSineGradients film_sine_backward_cuda(const FilmSineCall& call, const Tensor& grad_y, const Tensor&,
+                                                 int64_t grad_mask) {
   const LaunchScope scope(call.x);
   const FilmSineSizes& s = call.sizes;
   const int64_t rows = s.batch * s.points;

@@ -54,11 +54,6 @@ inline ModfcKeep parse_modfc_keep(const std::string& name) {
   return ModfcKeep::kLinear;
 }
 
-// float64 for float64, else float32.
-inline ScalarType modfc_compute_type(const Tensor& x) {
-  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
 inline void check_modfc(const ModfcCall& call) {
   constexpr const char* op = "modfc";
   const ModfcSizes& sizes = call.sizes;
@@ -103,7 +98,7 @@ inline ModfcKept nothing_kept(const Tensor& like) { return {no_gradient(like), n
 inline ModfcKept make_modfc_kept(const ModfcCall& call, const Tensor& kept, const Tensor& demodulation) {
   constexpr const char* op = "modfc_backward";
   const ModfcSizes& sizes = call.sizes;
-  const ScalarType wide = modfc_compute_type(call.x), type = kept.scalar_type();
+  const ScalarType wide = computing_type(call.x.scalar_type()), type = kept.scalar_type();
   if (kept.numel() > 0) {
     check_shape(op, "kept", kept, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y, or empty");
     STD_TORCH_CHECK(type == wide || type == ScalarType::Byte, op, ": kept must be ", wide, " or uint8, got ", type);

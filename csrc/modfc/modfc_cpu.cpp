@@ -44,7 +44,7 @@ int64_t panels_size(const ModfcSizes& sizes) {
 
 Tensor new_linear(const ModfcCall& call) {
   const std::vector<int64_t> shape{call.sizes.batch, call.sizes.points, call.sizes.outputs};
-  return on_huge_pages(torch::stable::new_empty(call.x, shape, modfc_compute_type(call.x)));
+  return on_huge_pages(torch::stable::new_empty(call.x, shape, computing_type(call.x.scalar_type())));
 }
 
 // The kernels of forward, for y and what is kept of it, where `plain` points to memory for them.
@@ -75,7 +75,7 @@ ModfcOutputs modfc_cpu(const ModfcCall& call, ModfcKeep keep) {
                       : keep == ModfcKeep::kBranches ? make(shape, ScalarType::Byte)
                                                      : no_gradient(call.x);
   Tensor d = no_gradient(call.x);
-  if (demodulate) d = make({sizes.batch, sizes.outputs}, modfc_compute_type(call.x));
+  if (demodulate) d = make({sizes.batch, sizes.outputs}, computing_type(call.x.scalar_type()));
   if (y.numel() > 0) {
     ModfcCpuCall plain = plain_call(call);
     plain.y = data(y);

@@ -66,12 +66,11 @@ void backward_outputs(const ModfcCpuCall& call, const Output<S>& output, const T
 // From `c`, one block of the gradient of x * m: grad_x, and the block's share of m's gradient.
 template <class S>
 CIPS3D_INLINE void backward_inputs(const ModfcCpuCall& call, const ModulatedTile<S>& input, int64_t first_row,
-                                   int64_t rows, int64_t first_column, const Compute<S>* c) {
+                                   int64_t rows, int64_t first_column, const Compute<S>* c, Destination<S> grad_x) {
   using T = Compute<S>;
   const int64_t inputs = call.sizes.inputs;
   const TileRows& tile = input.rows();
   const S* x = static_cast<const S*>(call.x);
-  S* grad_x = static_cast<S*>(call.grad_x);
   tile.for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     T* sums = static_cast<T*>(call.style_sums) + call.tiles().segment(tile.tile(), sample) * padded(inputs);
     for (int v = 0; v < kPanel<T> && first_column + v < inputs; v += kLanes<T>) {
@@ -82,7 +81,7 @@ CIPS3D_INLINE void backward_inputs(const ModfcCpuCall& call, const ModulatedTile
         const int64_t at = (tile.tile() * kTileRows + row) * inputs + k;
         const Vec<T> grad = load(c + (row - first_row) * kPanel<T> + v);
         sum += grad * load_first(x + at, inputs - k);
-        if (grad_x) store_first(grad_x + at, inputs - k, grad * m);
+        if (grad_x.array) grad_x.write(at, inputs - k, grad * m);
       }
       store(sums + k, sum);
     }
@@ -158,6 +157,7 @@ void backward(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int6
   using E = Operand<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const RowTiles tiles = call.tiles();
+  const Destination<S> grad_x(call.grad_x, tiles.rows(), inputs);
   const Output<S> output(call);
   ModulatedTile<S> input(call);
   ZeroedScratch<E> z(kTileRows * row_stride(outputs));
@@ -170,9 +170,10 @@ void backward(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int6
     if (!call.grad_panels) continue;
     multiply(rows, outputs, inputs, static_cast<const E*>(z), row_stride(outputs),
              static_cast<const E*>(call.grad_panels), [&](int64_t first_row, int64_t n, int64_t column, const T* c) {
-               backward_inputs<S>(call, input, first_row, n, column, c);
+               backward_inputs<S>(call, input, first_row, n, column, c, grad_x);
              });
   }
+  grad_x.finish();
 }
 
 template <class S>

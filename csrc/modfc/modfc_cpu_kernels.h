@@ -57,12 +57,11 @@ void demodulate(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile)
 // y of one block of rows and columns, and what is kept of it; each may be null.
 template <class S>
 CIPS3D_INLINE void forward_block(const ModfcCpuCall& call, const Output<S>& shared_output, const TileRows& tile,
-                                 int64_t first_row, int64_t rows, int64_t first_column, const Compute<S>* c) {
+                                 int64_t first_row, int64_t rows, int64_t first_column, const Compute<S>* c,
+                                 Destination<S> y, Destination<Compute<S>> kept) {
   using T = Compute<S>;
   const Output<S> output = shared_output;
   const int64_t outputs = call.sizes.outputs, points = call.sizes.points, tile_row = tile.tile() * kTileRows;
-  S* y = static_cast<S*>(call.y);
-  T* kept = static_cast<T*>(call.linear);
   tile.for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
       const int64_t j = first_column + v;
@@ -71,8 +70,8 @@ CIPS3D_INLINE void forward_block(const ModfcCpuCall& call, const Output<S>& shar
         const int64_t at = (tile_row + row) * outputs + j;
         const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v);
         const Vec<T> u = linear * d + output.noise_at(sample, tile_row + row - sample * points, j) + bias;
-        if (y) store_first(y + at, outputs - j, output.activate(u));
-        if (kept) store_first(kept + at, outputs - j, linear);
+        if (y.array) y.write(at, outputs - j, output.activate(u));
+        if (kept.array) kept.write(at, outputs - j, linear);
         if (call.branches) store_bytes<T>(call.branches + at, outputs - j, output.branch(u));
       }
     }
@@ -92,22 +91,25 @@ void read_ahead(const ModfcCpuCall& call, int64_t tile, ReadAhead& next) {
 template <class S>
 void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
-  const int64_t inputs = call.sizes.inputs;
+  const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
+  const Destination<S> y(call.y, call.tiles().rows(), outputs);
+  const Destination<T> kept(call.linear, call.tiles().rows(), outputs);
   const Output<S> output(call);
   ModulatedTile<S> input(call);
   ReadAhead next;
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t rows_in_tile = call.tiles().rows_in(tile);
     input.enter(tile);
-    next.start(blocks_of<Operand<S>>(rows_in_tile, call.sizes.outputs));
+    next.start(blocks_of<Operand<S>>(rows_in_tile, outputs));
     if (tile + 1 < last_tile) read_ahead<S>(call, tile + 1, next);
-    multiply(rows_in_tile, inputs, call.sizes.outputs, input.x(), row_stride(inputs),
-             static_cast<const Operand<S>*>(call.panels),
+    multiply(rows_in_tile, inputs, outputs, input.x(), row_stride(inputs), static_cast<const Operand<S>*>(call.panels),
              [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
                next.step();
-               forward_block<S>(call, output, input.rows(), first_row, rows, first_column, c);
+               forward_block<S>(call, output, input.rows(), first_row, rows, first_column, c, y, kept);
              });
   }
+  y.finish();
+  kept.finish();
 }
 
 template <class S>

@@ -18,6 +18,7 @@ MODES = [  # dtype, and whether float32 products may be rounded
 SPLIT_OPERANDS = 2.0**-11
 OPTIONS = (1.5, 3.0, 0.25)  # gamma_scale, gamma_offset, beta_scale
 ALL_GRADIENTS = 0b11111
+NOTHING = torch.empty(0)  # the CUDA forward keeps nothing for its backward, whatever it is told
 SIZES = [  # B, N, I, O: odd channels, one point, several tiles with whole quads, sums in several parts
     (2, 5, 3, 35),
     (1, 1, 35, 259),
@@ -64,8 +65,8 @@ every_mode = pytest.mark.parametrize(("dtype", "reduced"), MODES, ids=str)
 @pytest.mark.parametrize("sizes", SIZES + EMPTY, ids=str)
 def test_forward(emulated, sizes, dtype, reduced):
     tensors = inputs(sizes, dtype)
-    y = emulated.in_all_schedules(emulated.ops.film_sine, *tensors, *OPTIONS, reduced)
-    assert y.dtype == dtype
+    y, kept = emulated.in_all_schedules(emulated.ops.film_sine, *tensors, *OPTIONS, reduced, "linear")
+    assert y.dtype == dtype and kept.shape == (0,)
     check(y, expected(tensors), dtype, reduced, "y")
 
 
@@ -74,7 +75,7 @@ def test_forward(emulated, sizes, dtype, reduced):
 def test_backward(emulated, sizes, dtype, reduced):
     tensors = inputs(sizes, dtype)
     grad_y = torch.randn(sizes[0], sizes[1], sizes[3], dtype=torch.float64).to(dtype)
-    call = (grad_y, *tensors, *OPTIONS, reduced, ALL_GRADIENTS)
+    call = (grad_y, NOTHING, *tensors, *OPTIONS, reduced, ALL_GRADIENTS)
     grads = emulated.in_all_schedules(emulated.ops.film_sine_backward, *call)
     for grad, wanted, tensor in zip(grads, expected(tensors, grad_y), tensors, strict=True):
         assert grad.dtype == tensor.dtype
@@ -85,8 +86,8 @@ def test_without_film_and_from_non_contiguous_input(emulated):
     tensors = inputs((2, 7, 6, 5), torch.float32, film=False)
     tensors[0] = tensors[0].transpose(0, 1).contiguous().transpose(0, 1)
     grad_y = torch.ones(()).expand(2, 7, 5)
-    assert_close(emulated.ops.film_sine(*tensors, *OPTIONS, False), expected(tensors), torch.float32, "y")
-    grads = emulated.ops.film_sine_backward(grad_y, *tensors, *OPTIONS, False, ALL_GRADIENTS)
+    assert_close(emulated.ops.film_sine(*tensors, *OPTIONS, False, "")[0], expected(tensors), torch.float32, "y")
+    grads = emulated.ops.film_sine_backward(grad_y, NOTHING, *tensors, *OPTIONS, False, ALL_GRADIENTS)
     for grad, wanted in zip(grads[:2], expected(tensors, grad_y)[:2], strict=True):
         assert_close(grad, wanted, torch.float32, "gradient")
     assert [g.shape for g in grads[2:]] == [(0,)] * 3
@@ -96,7 +97,7 @@ def test_without_film_and_from_non_contiguous_input(emulated):
 def test_one_gradient_alone(emulated, position):
     tensors = inputs((2, 5, 3, 7), torch.float32)
     grad_y = torch.randn(2, 5, 7)
-    grads = emulated.ops.film_sine_backward(grad_y, *tensors, *OPTIONS, False, 1 << position)
+    grads = emulated.ops.film_sine_backward(grad_y, NOTHING, *tensors, *OPTIONS, False, 1 << position)
     assert_close(grads[position], expected(tensors, grad_y)[position], torch.float32, "gradient")
     assert [g.shape for i, g in enumerate(grads) if i != position] == [(0,)] * 4
 
@@ -104,4 +105,4 @@ def test_one_gradient_alone(emulated, position):
 def test_shape_errors_name_the_argument(emulated):
     x, weight, bias, gamma, beta = inputs((2, 5, 3, 7), torch.float32)
     with pytest.raises(RuntimeError, match=r"film_sine: gamma must be \[B,O\].*got \[2,6\]"):
-        emulated.ops.film_sine(x, weight, bias, gamma[:, :6], beta, *OPTIONS, False)
+        emulated.ops.film_sine(x, weight, bias, gamma[:, :6], beta, *OPTIONS, False, "")

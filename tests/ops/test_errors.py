@@ -163,8 +163,19 @@ def test_the_dispatcher_ops_check_for_themselves():
     ]:
         with pytest.raises(RuntimeError, match=message):
             backward(T(2, 5, 4), kept, d, *inputs, *options[:-1], 31)
-    with pytest.raises(RuntimeError, match="film_sine"):
-        torch.ops.cips3d_ext.film_sine(T(2, 5, 3), T(4, 7), None, None, None, 1.0, 0.0, 1.0, False)
+    film, options = torch.ops.cips3d_ext.film_sine, (1.0, 0.0, 1.0, False)
+    with pytest.raises(RuntimeError, match="film_sine: weight must be"):
+        film(T(2, 5, 3), T(4, 7), None, None, None, *options, "")
+    with pytest.raises(RuntimeError, match="film_sine: keep must be .*everything"):
+        film(T(2, 5, 3), T(4, 3), None, None, None, *options, "everything")
+    for linear, message in [
+        (T(2, 5, 3), r"linear must be \[B,N,O\].*\[2,5,3\]"),
+        (T(2, 5, 4).half(), "linear must be"),
+    ]:
+        with pytest.raises(RuntimeError, match=message):
+            torch.ops.cips3d_ext.film_sine_backward(
+                T(2, 5, 4), linear, T(2, 5, 3), T(4, 3), None, None, None, *options, 31
+            )
     with pytest.raises(RuntimeError, match="merge_samples"):
         torch.ops.cips3d_ext.merge_samples(T(2, 3), T(3, 3))
     with pytest.raises(RuntimeError, match="sample_pdf"):

@@ -19,6 +19,8 @@ SIZES = [
     (2, 3, 4, 0),
     (2, 3, 0, 5),
 ]
+NOTHING = torch.empty(0)  # kept of forward
+KEEPS = ("", "linear")
 OPTIONS = {"gamma_scale": 15.0, "gamma_offset": 30.0, "beta_scale": 0.25, "reduced_precision": False}
 
 
@@ -29,25 +31,36 @@ def inputs(sizes):
     return [torch.randn(B, N, I), weight, torch.randn(O), torch.randn(B, O), torch.randn(B, O)]
 
 
+@pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("sizes", SIZES)
-def test_sizes(cpu_level, sizes, dtype):
-    check_op("film_sine", reference.film_sine, inputs(sizes), OPTIONS, dtype)
+def test_sizes(cpu_level, sizes, dtype, keep):
+    check_op("film_sine", reference.film_sine, inputs(sizes), OPTIONS, dtype, keep)
 
 
+@pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("absent", [(2,), (3,), (4,), (2, 3, 4)])
-def test_absent_inputs(cpu_level, absent):
+def test_absent_inputs(cpu_level, absent, keep):
     tensors = [None if index in absent else t for index, t in enumerate(inputs((3, 40, 19, 21)))]
-    check_op("film_sine", reference.film_sine, tensors, OPTIONS, torch.float32)
+    check_op("film_sine", reference.film_sine, tensors, OPTIONS, torch.float32, keep)
 
 
-def test_only_the_wanted_gradients(cpu_level):
+def test_what_is_kept_is_the_linear_map(cpu_level):
+    x, weight, bias, gamma, beta = inputs((2, 5, 3, 7))
+    linear = torch.ops.cips3d_ext.film_sine(x, weight, bias, gamma, beta, *OPTIONS.values(), "linear")[1]
+    assert_close(linear, x.double() @ weight.double().T + bias, torch.float32, "linear")
+    assert torch.ops.cips3d_ext.film_sine(x, weight, bias, gamma, beta, *OPTIONS.values(), "")[1].shape == (0,)
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+def test_only_the_wanted_gradients(cpu_level, keep):
     tensors = inputs((2, 50, 6, 9))
     backward = torch.ops.cips3d_ext.film_sine_backward
     grad_y = torch.randn(2, 50, 9)
-    every = backward(grad_y, *tensors, *OPTIONS.values(), 31)
+    linear = torch.ops.cips3d_ext.film_sine(*tensors, *OPTIONS.values(), keep)[1]
+    every = backward(grad_y, linear, *tensors, *OPTIONS.values(), 31)
     for index in range(5):
-        grads = backward(grad_y, *tensors, *OPTIONS.values(), 1 << index)
+        grads = backward(grad_y, linear, *tensors, *OPTIONS.values(), 1 << index)
         assert [grad.shape == (0,) for grad in grads] == [i != index for i in range(5)]
         assert torch.equal(grads[index], every[index])
 
@@ -58,8 +71,8 @@ def test_deterministic_and_independent_of_threads(cpu_level, one_and_two_threads
     for threads in one_and_two_threads:
         torch.set_num_threads(threads)
         runs = [
-            [torch.ops.cips3d_ext.film_sine(*tensors, *OPTIONS.values())]
-            + list(torch.ops.cips3d_ext.film_sine_backward(grad_y, *tensors, *OPTIONS.values(), 31))
+            [torch.ops.cips3d_ext.film_sine(*tensors, *OPTIONS.values(), "")[0]]
+            + list(torch.ops.cips3d_ext.film_sine_backward(grad_y, NOTHING, *tensors, *OPTIONS.values(), 31))
             for _ in range(2)
         ]
         assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
@@ -71,10 +84,26 @@ def test_deterministic_and_independent_of_threads(cpu_level, one_and_two_threads
             assert torch.equal(one, two)
 
 
+def test_large_outputs(cpu_level):
+    """From 4 MB on they are written past the caches: the same bits as sample by sample, which is below that."""
+    x, weight, bias, gamma, beta = inputs((2, 8200, 64, 64))
+    grad_y = torch.randn(2, 8200, 64)
+    options = OPTIONS.values()
+
+    def run(at):
+        tensors = (x[at], weight, bias, gamma[at], beta[at])
+        y, linear = torch.ops.cips3d_ext.film_sine(*tensors, *options, "linear")
+        return y, linear, torch.ops.cips3d_ext.film_sine_backward(grad_y[at], linear, *tensors, *options, 1)[0]
+
+    for together, first, second in zip(run(slice(2)), run(slice(1)), run(slice(1, 2)), strict=True):
+        assert torch.equal(together, torch.cat([first, second]))
+
+
 def test_sine_of_large_and_special_phases(cpu_level):
     phases = torch.tensor([1.5e4, 2.9e4, 9.9e5, 1.1e6, 3.0e8, float("inf"), float("-inf"), float("nan"), 0.0])
     one = torch.ones(1, 1)
-    found = torch.ops.cips3d_ext.film_sine(phases.reshape(1, -1, 1), one, None, None, None, 1.0, 0.0, 1.0, False)
+    call = (phases.reshape(1, -1, 1), one, None, None, None, 1.0, 0.0, 1.0, False, "")
+    found = torch.ops.cips3d_ext.film_sine(*call)[0]
     wanted = torch.sin(phases.double()).float().reshape(1, -1, 1)
     # 2.1e-7: the vector sine without a fused multiply-add (csrc/common/simd_math.h)
     torch.testing.assert_close(found, wanted, rtol=0, atol=2.1e-7, equal_nan=True)
