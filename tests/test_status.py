@@ -28,7 +28,7 @@ def test_status_names_every_op_and_the_loaded_library():
         assert f"{op} " in str(status)
     if status.build["cuda"]:  # registered, although this machine may have no GPU
         found = {op: status.ops[op]["cuda"].implementation for op in OPS}
-        assert found == {op: "parts" if op == "render_rays" else "native" for op in OPS}
+        assert found == dict.fromkeys(OPS, "native")
 
 
 def test_a_kernel_taken_away_is_noticed(monkeypatch):

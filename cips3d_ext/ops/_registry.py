@@ -45,6 +45,8 @@ class OpSpec:
     parts: the ops that this one is made of. On a device where it has no kernel of its own and they have, impl="auto"
         takes the dispatcher op all the same, which there runs of_parts and of_parts_backward: the reference and its
         backward made of these ops.
+    beyond(device type, tensors, options): why the device's native kernel does not take this call, "" if it does. Then
+        impl="auto" takes the dispatcher op `<op>_of_parts`, which runs of_parts on every device.
     """
 
     name: str
@@ -60,6 +62,7 @@ class OpSpec:
     parts: tuple[str, ...] = ()
     of_parts: Callable[..., Any] | None = None
     of_parts_backward: Callable[..., Sequence[Tensor | None]] | None = None
+    beyond: Callable[[str, Sequence[Any], Sequence[Any]], str] | None = None
     # From the schemas, read here since torch.compile cannot parse one:
     options: tuple[str, ...] = field(init=False)  # names of the option arguments
     tensors: int = field(init=False)  # how many tensor arguments
@@ -140,6 +143,20 @@ def record_native(spec: OpSpec) -> None:
 
 def register(spec: OpSpec) -> None:
     """Registers a differentiable op and its backward op."""
+    define_differentiable(spec)
+    if spec.beyond is not None:
+        name = parts_name(spec.name)
+        schema, backward_schema = (text.replace(spec.name, name, 1) for text in (spec.schema, spec.backward_schema))
+        define_differentiable(replace(spec, name=name, schema=schema, backward_schema=backward_schema))
+    record_native(spec)
+
+
+def parts_name(name: str) -> str:
+    return f"{name}_of_parts"
+
+
+def define_differentiable(spec: OpSpec) -> None:
+    """The dispatcher op and its backward op, with what they run where no native kernel is, fakes and derivatives."""
 
     composed = replace(
         spec,
@@ -166,7 +183,6 @@ def register(spec: OpSpec) -> None:
     define(spec.backward_schema, backward_kernel, backward_fake)
     register_first_order(spec)
     register_second_order(spec)
-    record_native(spec)
 
 
 def register_first_order(spec: OpSpec) -> None:
@@ -287,6 +303,14 @@ def call(name: str, impl: str, tensors: tuple[Tensor | None, ...], options: tupl
     spec = REGISTRY[name]
     if not use_native(name, impl, first):
         return spec.without_residuals(spec.run_reference(tensors, options))
+    if spec.beyond and first.device.type in NATIVE_DEVICES[name]:
+        reason = spec.beyond(first.device.type, tensors, options)
+        if reason and impl == "fused":
+            raise RuntimeError(
+                f"{name}: impl='fused' is not possible: {reason}. Use impl='auto' to fall back to its parts."
+            )
+        if reason:
+            return spec.without_residuals(dispatcher_op(parts_name(name))(*tensors, *options))
     if spec.keep:
         may_follow = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
         options = (*options, spec.keep(tensors, options) if may_follow else "")

@@ -29,6 +29,9 @@ from .volume_render import ACTIVATIONS, white_channel_count
 
 FEWEST_SAMPLES = 2  # a spacing needs two
 FEWEST_SAMPLES_HIERARCHICAL = 3  # importance sampling takes the inner weights
+# What the CUDA kernels hold: layers in registers, by the float16 numbers that an operand consists of; samples of a ray.
+WIDEST_ON_CUDA = {1: 256, 2: 128}
+MOST_SAMPLES_ON_CUDA = 4096
 _ARGUMENTS = (
     "Tensor origins, Tensor directions, Tensor parameters, Tensor? gamma, Tensor? beta, Tensor jitter, Tensor? u, "
     "Tensor? noise_coarse, Tensor? noise, int[] widths, int colour_width, int features, bool view_directions, "
@@ -103,6 +106,24 @@ def _fake(
     return feature, origins.new_empty((B, R)), weights, origins.new_empty((B, R, F), dtype=computing)
 
 
+def _beyond(device_type: str, tensors: Sequence[Any], options: Sequence[Any]) -> str:
+    """The limits of the CUDA kernels; see render_rays_cuda.h."""
+    if device_type != "cuda":
+        return ""
+    origins, jitter, u = tensors[0], tensors[5], tensors[6]
+    o = reference.RenderRaysOptions(*options)
+    if origins.dtype == torch.float64:
+        return "the cuda kernel computes in float32"
+    widest = WIDEST_ON_CUDA[2 if origins.dtype == torch.float32 and not o.reduced_precision else 1]
+    channels = max(*o.widths, o.colour_width, o.features)
+    if channels > widest:
+        return f"the cuda kernel takes layers of at most {widest} channels in this precision, got {channels}"
+    samples = jitter.shape[2] + (0 if u is None else u.shape[2])
+    if samples > MOST_SAMPLES_ON_CUDA:
+        return f"the cuda kernel takes at most {MOST_SAMPLES_ON_CUDA} samples a ray, got {samples}"
+    return ""
+
+
 def _parts() -> reference.RenderRaysParts:
     """The dispatcher ops, called as the references are: options as keywords."""
 
@@ -142,6 +163,7 @@ register(
         parts=("siren_field", "volume_render", "sample_pdf", "merge_samples"),
         of_parts=_of_parts,
         of_parts_backward=_of_parts_backward,
+        beyond=_beyond,
     )
 )
 

@@ -32,10 +32,11 @@ class Case:
 
     def roundings(self) -> int:
         """Factors of a gradient that kernels on tensor cores round one after the other: in each sine layer of a field
-        the weight, the cosine, and the gradient itself."""
+        the weight, the cosine, and the gradient itself; along rays before that the weight and the input of the layers
+        that give the samples."""
         layers = [name.removeprefix("weight_") for name in self.differentiable if name.startswith("weight_")]
         sine_layers = sum(layer.isdigit() or layer == "colour" for layer in layers)
-        return 3 * sine_layers if self.op == "siren_field" else 0
+        return {"siren_field": 3, "render_rays": 5}.get(self.op, 0) * sine_layers
 
     def tensors(
         self, dtype: torch.dtype, device: str | torch.device = "cpu", requires_grad: bool = False, seed: int = 0

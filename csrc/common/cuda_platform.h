@@ -99,6 +99,18 @@ __device__ __forceinline__ T warp_sum(T value) {
   return value;
 }
 
+// ---- registers ------------------------------------------------------------------------------------------------------
+
+// The same pointer, of unknown origin to the compiler: what is computed from it is computed where it is used, instead
+// of kept in registers from the last time on.
+template <class T>
+__device__ __forceinline__ T* computed_anew(T* pointer) {
+#ifndef CIPS3D_EMULATED
+  asm volatile("" : "+l"(pointer));
+#endif
+  return pointer;
+}
+
 // ---- cp.async: global to shared memory without registers
 // ----------------------------------------------------------------
 

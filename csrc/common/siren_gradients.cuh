@@ -25,9 +25,9 @@ CIPS3D_HOST_DEVICE float siren_scale(const SirenPlan& net, const float* scales, 
 }
 
 // maxima[block] = the largest magnitude of the block's share of a [n] and b [m]; either may be null.
-template <class T>
+template <class A, class B>
 __global__ void __launch_bounds__(kSirenSumThreads)
-    siren_maximum_kernel(const T* a, int64_t n, const T* b, int64_t m, float* maxima) {
+    siren_maximum_kernel(const A* a, int64_t n, const B* b, int64_t m, float* maxima) {
   CIPS3D_SHARED(float, of_warp, [kSirenSumThreads / kWarpSize]);
   const int64_t first = int64_t(blockIdx.x) * kSirenSumThreads + threadIdx.x;
   const int64_t stride = int64_t(gridDim.x) * kSirenSumThreads;

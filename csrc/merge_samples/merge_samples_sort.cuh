@@ -7,7 +7,7 @@
 // Numerics  depths are compared in Compute<T> and moved as they are
 // Limit     the comparisons: made for tens to some hundreds of samples a ray
 #pragma once
-#include "common/cuda_platform.h"
+#include "common/merge_samples_ray.cuh"
 #include "merge_samples/merge_samples_cuda.h"
 
 namespace cips3d {
@@ -25,21 +25,10 @@ __global__ void __launch_bounds__(kMergeThreads)
   for (int64_t ray = first_ray; ray < sizes.rays; ray += int64_t(gridDim.x) * kMergeWarps) {
     const T* a = z_a + ray * sizes.count_a;
     const T* b = z_b + ray * sizes.count_b;
+    const auto depth = [&](int j) { return j < count_a ? a[j] : b[j - count_a]; };
     for (int i = lane; i - lane < samples; i += kWarpSize) {
-      T mine{};
-      if (i < samples) mine = i < count_a ? a[i] : b[i - count_a];
-      int rank = 0;
-      for (int first = 0; first < samples; first += kWarpSize) {
-        const int j = first + lane;
-        Num others = 0;
-        if (j < samples) others = Num(j < count_a ? a[j] : b[j - count_a]);
-        const int in_chunk = min(kWarpSize, samples - first);
-        for (int k = 0; k < in_chunk; ++k) {
-          const Num other = __shfl_sync(kFullWarp, others, k);
-          // of equal depths the earlier one comes first
-          rank += first + k < i ? !lies_before(Num(mine), other) : lies_before(other, Num(mine));
-        }
-      }
+      const T mine = i < samples ? depth(i) : T{};
+      const int rank = rank_along_ray(i, Num(mine), samples, depth);
       if (i >= samples) continue;
       z[ray * samples + rank] = mine;
       order[ray * samples + rank] = i;

@@ -34,7 +34,7 @@ static SirenFieldOutputs siren_field_cuda(const SirenFieldCall& call) {
   cuda.features = features.mutable_data_ptr();
   cuda.density = density.mutable_data_ptr();
   check_launch("siren_field", choose_siren_field_path(&cuda));
-  const Workspace packed(call.points, {call.batch, cuda.path.packed_bytes / kFloatBytes}, &cuda.packed);
+  const Workspace packed(call.points, {call.batch, cuda.path.cores.packed_bytes / kFloatBytes}, &cuda.packed);
   const Workspace activations(call.points, {cuda.path.exact_rows, cuda.path.exact_row_elements}, &cuda.activations);
   check_launch("siren_field", launch_siren_field_forward(cuda, scope.stream()));
   return {features, density};
@@ -58,12 +58,12 @@ static SirenFieldGradients siren_field_backward_cuda(const SirenFieldCall& call,
 
   const SirenFieldPath& path = cuda.path;
   const int64_t points_with_directions = cuda.grad_directions ? call.batch * call.count : 0;
-  const Workspace packed(call.points, {call.batch, path.packed_bytes / kFloatBytes}, &cuda.packed);
+  const Workspace packed(call.points, {call.batch, path.cores.packed_bytes / kFloatBytes}, &cuda.packed);
   const Workspace activations(call.points, {path.exact_rows, path.exact_row_elements}, &cuda.activations);
-  const Workspace tapes(call.points, {path.tape_bytes / kFloatBytes}, &cuda.tapes);
-  const Workspace scales(call.points, {path.scale_elements}, &cuda.scales);
-  const Workspace partials(call.points, {path.partial_elements}, &cuda.partials);
-  const Workspace sums(call.points, {path.sum_elements}, &cuda.sums);
+  const Workspace tapes(call.points, {path.cores.tape_bytes / kFloatBytes}, &cuda.tapes);
+  const Workspace scales(call.points, {path.cores.scale_elements}, &cuda.scales);
+  const Workspace partials(call.points, {path.cores.partial_elements + path.partial_elements}, &cuda.partials);
+  const Workspace sums(call.points, {path.cores.sum_elements + path.sum_elements}, &cuda.sums);
   const Workspace sum_parts(call.points, {path.sum_part_elements}, &cuda.sum_parts);
   const Workspace directions(call.points, {points_with_directions, kSirenCoordinates}, &cuda.direction_gradients);
   check_launch(op, launch_siren_field_backward(cuda, scope.stream()));

@@ -10,7 +10,7 @@
 #pragma once
 #include "common/cuda_gemm.cuh"
 #include "common/cuda_math.cuh"
-#include "common/siren_weights.cuh"
+#include "common/siren_cuda.cuh"
 #include "siren_field/siren_field_cuda.h"
 
 namespace cips3d {
@@ -29,18 +29,6 @@ struct SirenSlice {
   const T* parameters() const { return field.parameters; }
   int64_t first_row() const { return image * call.count + first; }
 };
-
-template <class T>
-SirenParameters<T> make_parameters(const SirenFieldCudaCall& call) {
-  const SirenNetwork& network = call.network;
-  return {static_cast<const T*>(call.parameters),
-          static_cast<const T*>(call.gamma),
-          static_cast<const T*>(call.beta),
-          Compute<T>(network.gamma_scale),
-          Compute<T>(network.gamma_offset),
-          Compute<T>(network.beta_scale),
-          network.films};
-}
 
 struct Times {
   double factor;

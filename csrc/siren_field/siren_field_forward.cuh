@@ -12,8 +12,7 @@
 // Limit     sine layers of at most 256 channels (128 with two parts: registers).
 #pragma once
 #include "common/cuda_any_float.cuh"
-#include "common/cuda_device.h"
-#include "common/siren_forward.cuh"
+#include "common/siren_cuda.cuh"
 
 namespace cips3d {
 
@@ -78,11 +77,6 @@ __global__ void __launch_bounds__(kSirenForwardThreads)
         arrays.density.store(image * arrays.count + row + r * 8, density[r] + density_bias);
   }
   weights.finish();
-}
-
-// Blocks for each image, such that the device is full once.
-inline int64_t siren_blocks_per_image(int64_t images, int64_t tiles, int64_t resident_blocks) {
-  return std::max<int64_t>(1, std::min(tiles, resident_blocks / images));
 }
 
 template <int Width, int Tiles, int Parts>

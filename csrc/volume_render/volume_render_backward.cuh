@@ -13,8 +13,9 @@
 //           in double
 // Limit     memory bandwidth; S up to volume_render_backward_max_samples()
 #pragma once
+#include "common/volume_render_ray_backward.cuh"
 #include "volume_render/volume_render_channels.cuh"
-#include "volume_render/volume_render_ray.cuh"
+#include "volume_render/volume_render_warps.cuh"
 
 namespace cips3d {
 
@@ -23,42 +24,6 @@ template <class Num>
 constexpr int kBackwardBlocks = 2;
 template <>
 constexpr int kBackwardBlocks<double> = 1;
-
-// Sum of the values of lanes lane .. 31.
-template <class Num>
-__device__ __forceinline__ Num warp_suffix_sum(Num value) {
-#pragma unroll
-  for (int step = 1; step < kWarpSize; step *= 2) {
-    const Num behind = __shfl_down_sync(kFullWarp, value, step);
-    if (warp_lane() + step < kWarpSize) value += behind;
-  }
-  return value;
-}
-
-// The value of the next lane, and of `last_lane` in the last one.
-template <class Num>
-__device__ __forceinline__ Num from_next_lane(Num value, Num last_lane) {
-  const Num next = __shfl_down_sync(kFullWarp, value, 1);
-  return warp_lane() == kWarpSize - 1 ? last_lane : next;
-}
-
-// Gradients of a ray's results, as far as all its intervals share them.
-template <class Num>
-struct SharedGradients {
-  Num weight = 0;           // added to the gradient of every weight
-  Num transmittance = 0;    // of T before the last interval
-  DepthSlope<Num> depth{};  // (z - origin) * scale is added to the gradient of the weight of a sample at z
-};
-
-// What one chunk hands to the one before it.
-template <class Num>
-struct BackwardCarry {
-  Num behind = 0;       // sum over the intervals behind of dL/dw w, and of dL/dT T
-  Num sample_grad = 0;  // dL/dw of the first sample behind
-  // What the interval at that sample gives to the gradients of its density and depth. The interval before adds to it.
-  Num density_own = 0;
-  Num depth_own = 0;
-};
 
 // Writes grad_rows[j] = grad_feature * weight_j (unless null) for the chunk's samples j < count and returns
 // grad_feature . f_j (unless rows is null) of the lane's own sample; `weight` is that of the lane's own sample.
@@ -139,33 +104,6 @@ __device__ __forceinline__ SharedGradients<Compute<T>> prepare_ray(const Ray<T>&
   return shared;
 }
 
-// dL/dx of the lane's interval (x = sigma delta) from the gradient of its sample's weight.
-template <class T>
-__device__ __forceinline__ Compute<T> optical_depth_gradient(const Ray<T>& ray, int first,
-                                                             const Interval<Compute<T>>& it, Compute<T> sample_grad,
-                                                             const VolumeRenderResultGradients<T>& grads,
-                                                             SharedGradients<Compute<T>>& shared,
-                                                             BackwardCarry<Compute<T>>& carry) {
-  using Num = Compute<T>;
-  const VolumeRenderOptions& o = ray.in.options;
-  const int i = first + warp_lane(), intervals = int(ray.in.sizes.intervals);
-
-  const Num next_sample_grad = from_next_lane(sample_grad, carry.sample_grad);
-  carry.sample_grad = __shfl_sync(kFullWarp, sample_grad, 0);
-  Num grad = o.midpoint ? Num(0.5) * (sample_grad + next_sample_grad) : sample_grad;
-  if (grads.weights && i < intervals) grad += Num(grads.weights[ray.index * intervals + i]);
-  if (o.last_back && (intervals - 1) / kWarpSize == first / kWarpSize)  // the last weight lacks what the others took
-    shared.weight -= __shfl_sync(kFullWarp, grad, (intervals - 1) % kWarpSize);
-  grad += shared.weight;
-
-  const Num share = grad * it.weight + (ray.is_last(i) ? shared.transmittance * it.transmittance : Num(0));
-  const Num from_here = warp_suffix_sum(share);
-  const Num behind = carry.behind + from_next_lane(from_here, Num(0));
-  carry.behind += __shfl_sync(kFullWarp, from_here, 0);
-  if (o.has_last_alpha && ray.is_last(i)) return 0;
-  return grad * it.transmittance * it.passed - behind * passed_share(it.passed, Num(o.trans_eps));
-}
-
 // row[i + 1] = own of sample i + 1, plus what interval i gives to it; sample 0 gets its own alone.
 template <class T>
 __device__ __forceinline__ void store_sample_gradients(T* row, int i, int samples, Compute<T> own, Compute<T> to_next,
@@ -205,7 +143,9 @@ __device__ __forceinline__ void differentiate_ray(const Ray<T>& ray, const Chann
     }
     if (!needs_weights) continue;
 
-    const Num grad_x = optical_depth_gradient(ray, first, it, sample_grad, grads, shared, carry);
+    const bool wanted = grads.weights && i < int(ray.in.sizes.intervals);
+    const Num interval_grad = wanted ? Num(grads.weights[ray.index * ray.in.sizes.intervals + i]) : Num(0);
+    const Num grad_x = optical_depth_gradient(ray, first, it, sample_grad, interval_grad, shared, carry);
     const bool constant_density = ray.is_last(i) && last_density_is_constant(o);
     const Num grad_sigma = constant_density ? Num(0) : grad_x * it.delta;
     const ActivationSlope<Num> slope = activation_slope(o.activation, it.u, ray.beta);

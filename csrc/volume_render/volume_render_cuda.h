@@ -2,23 +2,11 @@
 // pointers, sizes and options, with Element = void on the glue's side and the dtype's element type in the kernels.
 #pragma once
 #include "common/cuda_launch.h"
-#include "common/volume_render_math.h"
+#include "common/volume_render_inputs.h"
 
 namespace cips3d {
 
-// R rays, S samples, C features, n intervals, all contiguous; null: not given.
-template <class Element>
-struct VolumeRenderInputs {
-  const Element* density;   // [R,S]
-  const Element* features;  // [R,S,C]
-  const Element* depths;    // [R,S]
-  const Element* noise;     // [R,S]
-  const Element* beta;      // [1]
-  const Element* ray_norm;  // [R]
-  VolumeRenderSizes sizes;
-  VolumeRenderOptions options;
-};
-
+// R rays, S samples, C features, n intervals, all contiguous.
 template <class Element>
 struct VolumeRenderResults {
   Element* feature;        // [R,C]

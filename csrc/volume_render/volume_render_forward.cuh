@@ -10,8 +10,9 @@
 //           -expm1(-x): no difference of nearly equal numbers
 // Limit     memory bandwidth
 #pragma once
+#include "common/volume_render_ray.cuh"
 #include "volume_render/volume_render_channels.cuh"
-#include "volume_render/volume_render_ray.cuh"
+#include "volume_render/volume_render_warps.cuh"
 
 namespace cips3d {
 

@@ -2,6 +2,7 @@
 no kernel itself, and memory."""
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,21 @@ def test_without_a_kernel_fused_refuses_and_auto_does_not(without_kernel):
     with pytest.raises(RuntimeError, match="render_rays: impl='fused' is not possible: .*its parts have: siren_field"):
         CASES[0].run(tensors, "fused")
     CASES[0].run(tensors, "auto")
+
+
+@every_case
+def test_calls_beyond_the_kernel_go_to_the_parts(case, monkeypatch):
+    """Both orders, and the reason where the kernel alone will do."""
+    spec = replace(_registry.REGISTRY["render_rays"], beyond=lambda device, tensors, options: f"not on a {device}")
+    monkeypatch.setitem(_registry.REGISTRY, "render_rays", spec)
+    reached = []
+    real = _registry.dispatcher_op
+    monkeypatch.setattr(_registry, "dispatcher_op", lambda name: reached.append(name) or real(name))
+    for found, wanted in zip(two_orders(case, "auto"), two_orders(case, "reference"), strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert set(reached) == {"render_rays_of_parts", "render_rays_of_parts_backward"}
+    with pytest.raises(RuntimeError, match="render_rays: impl='fused' is not possible: not on a cpu. Use impl='auto'"):
+        case.run(case.tensors(torch.float64), "fused")
 
 
 @every_case

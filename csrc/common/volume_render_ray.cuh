@@ -1,32 +1,11 @@
-// One ray in one warp, for the forward and the backward kernel: lane l holds sample and interval `first + l` of a chunk
+// Volume rendering of one ray in one warp, forward: lane l holds sample and interval `first + l` of a chunk
 // of 32. Chunks follow each other through a RayCarry, so a ray may have any number of samples.
 #pragma once
 #include "common/cuda_platform.h"
-#include "volume_render/volume_render_cuda.h"
+#include "common/cuda_warp_scan.cuh"
+#include "common/volume_render_inputs.h"
 
 namespace cips3d {
-
-constexpr int kVolumeRenderThreads = 256;
-constexpr int kVolumeRenderWarps = kVolumeRenderThreads / kWarpSize;
-
-__device__ __forceinline__ int64_t warp_of_grid() {
-  return int64_t(blockIdx.x) * kVolumeRenderWarps + threadIdx.x / kWarpSize;
-}
-
-__device__ __forceinline__ int64_t warps_of_grid() { return int64_t(gridDim.x) * kVolumeRenderWarps; }
-
-__device__ __forceinline__ int warp_lane() { return threadIdx.x % kWarpSize; }
-
-// Product of the values of lanes 0 .. lane.
-template <class Num>
-__device__ __forceinline__ Num warp_prefix_product(Num value) {
-#pragma unroll
-  for (int step = 1; step < kWarpSize; step *= 2) {
-    const Num before = __shfl_up_sync(kFullWarp, value, step);
-    if (warp_lane() >= step) value *= before;
-  }
-  return value;
-}
 
 // What one chunk hands to the next.
 template <class Num>
