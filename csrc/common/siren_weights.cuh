@@ -100,7 +100,7 @@ class SirenWeights {
 
   __device__ SirenWeights(const SirenPlan& plan, const unsigned char* image, unsigned char* shared, bool resident,
                           bool gradients, int64_t tiles)
-      : plan_(plan), image_(image), shared_(shared), resident_(resident), gradients_(gradients), tiles_(tiles) {
+      : plan_(plan), image_(image), shared_(shared), resident_(resident), gradients_(gradients), tiles_(int(tiles)) {
     if (resident) {
       copy(shared, image, plan.packed_bytes);
       cp_async_commit();
@@ -191,7 +191,7 @@ class SirenWeights {
   const unsigned char* image_;
   unsigned char* shared_;
   bool resident_, gradients_, backward_ = false;
-  int64_t tiles_;
+  int tiles_;
   int layer_ = 0, index_ = 0, read_slot_ = 0, write_slot_ = 0, slot_bytes_ = 0;
 };
 

@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kRenderRaysThreads)
       const float product = quad_sum(products[r]);
       products[r] = 0;
       if (!present || int(threadIdx.x) % 4 != r % 4) return;
-      const int64_t at = group.first * samples + sample;
+      const int64_t at = int64_t{group.first} * samples + sample;
       arrays.weights[at] = product;
       arrays.density[at] = value + (arrays.rays.noise.data ? arrays.rays.noise.load(at) : 0);
     };

@@ -2,6 +2,8 @@
 // render_rays_cuda.cu.
 #include "render_rays/render_rays_cuda.h"
 
+#include <limits>
+
 #include "common/torch_cuda.h"
 #include "render_rays/render_rays.h"
 
@@ -12,6 +14,8 @@ constexpr int64_t kFloatBytes = sizeof(float);  // of an element of working memo
 static RenderRaysCudaCall make_cuda_call(const RenderRaysCall& call) {
   STD_TORCH_CHECK(call.sizes.samples() <= kRenderRaysMostSamples, "render_rays: at most ", kRenderRaysMostSamples,
                   " samples a ray on CUDA, got ", call.sizes.samples());
+  STD_TORCH_CHECK(call.sizes.batch * call.sizes.rays <= std::numeric_limits<int>::max(),
+                  "render_rays: at most 2^31 - 1 rays on CUDA, got ", call.sizes.batch * call.sizes.rays);
   RenderRaysCudaCall cuda{};
   cuda.dtype = cuda_dtype(call.origins);
   cuda.network = call.network;

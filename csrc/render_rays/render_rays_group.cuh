@@ -35,11 +35,12 @@ struct RenderRaysArrays {
 
 // The rays that a block has in work: group `number` of an image.
 struct RayGroup {
-  int64_t first;  // among all rays of all images
+  int first;  // among all rays of all images
   int rays;
 
   __device__ __forceinline__ RayGroup(const RenderRaysSizes& sizes, int image, int number, int64_t per_group)
-      : first(image * sizes.rays + number * per_group), rays(int(min(per_group, sizes.rays - number * per_group))) {}
+      : first(int(image * sizes.rays + number * per_group)),
+        rays(int(min(per_group, sizes.rays - number * per_group))) {}
 };
 
 template <int Tiles>
@@ -82,7 +83,7 @@ __device__ __forceinline__ void evaluate_samples(const SirenPlan& plan, SirenWei
 #pragma unroll
       for (int r = 0; r < kSirenRows<Tiles>; ++r) {
         const int sample = min(first + r * 8, samples - 1);
-        arrays.load(kind, group.first + sample / per_ray, depth(sample), vectors[r]);
+        arrays.load(kind, int64_t{group.first} + sample / per_ray, depth(sample), vectors[r]);
       }
     };
     const auto store = [&](int c, const SirenSums<Tiles>& sums) {

@@ -75,7 +75,7 @@ def wide(tensors):
 CASES = {
     "one_ray": Rays(1, 1, 3, 1, (16,), features=1),
     "cips3d": Rays(2, 11, 12, 12, (32, 32), 16, 32, noise=True, activation="relu"),
-    "pigan": Rays(1, 3, 6, 7, (80,) * 8, 48, 3, views=True, last_back=True),  # weights come piece by piece
+    "pigan": Rays(1, 3, 6, 7, (80,) * 6, 48, 3, views=True, last_back=True),  # weights come piece by piece
     "one_pass": Rays(2, 37, 5, 0, (35, 17), 19, 35, white=35),
     "several_groups": Rays(1, 301, 3, 2, (16,), 16, 5),  # more rays than one group of every block
     "chunks": Rays(1, 3, 40, 70, (24,), 24, 2, views=True, noise=True, white=2),  # more samples than a warp's lanes
