@@ -4,7 +4,7 @@
 
 namespace cips3d {
 
-__device__ __forceinline__ int warp_lane() { return int(threadIdx.x) % kWarpSize; }
+__device__ __forceinline__ int warp_lane() { return int(threadIdx.x % kWarpSize); }
 
 // Product of the values of lanes 0 .. lane.
 template <class Num>
