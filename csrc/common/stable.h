@@ -18,7 +18,7 @@ namespace cips3d {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// A `str` argument of an op. The conversion to std::string in torch's headers (2.10 to 2.13) leaks a copy of it at
+// A `str` argument of an op. The conversion to std::string in the headers of torch 2.13 leaks a copy of it at
 // every call, and a heap where each call leaves a few bytes soon cannot reuse the space of freed tensors.
 struct StringArgument {
   StringHandle handle;  // owned, but freed by hand: torch converts trivially copyable types only
