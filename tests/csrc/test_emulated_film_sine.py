@@ -6,13 +6,8 @@ import torch
 from cips3d_ext import reference
 from cips3d_ext.testing import assert_close, relative_error
 
-MODES = [  # dtype, and whether float32 products may be rounded
-    (torch.float64, False),
-    (torch.float32, False),
-    (torch.float32, True),
-    (torch.bfloat16, False),
-    (torch.float16, False),
-]
+from ._modes import every_mode
+
 # Largest error of float32 products with operands of two bfloat16: 2^-17 each and what they leave out of the product,
 # times a frequency of 8.
 SPLIT_OPERANDS = 2.0**-11
@@ -56,9 +51,6 @@ def check(actual, wanted, dtype, reduced, what):
         assert relative_error(actual, wanted) < SPLIT_OPERANDS, what
     else:
         assert_close(actual, wanted, dtype, what)
-
-
-every_mode = pytest.mark.parametrize(("dtype", "reduced"), MODES, ids=str)
 
 
 @every_mode

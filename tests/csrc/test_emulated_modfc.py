@@ -6,13 +6,8 @@ import torch
 from cips3d_ext import reference
 from cips3d_ext.testing import assert_close, relative_error
 
-MODES = [  # dtype, and whether float32 products may be rounded
-    (torch.float64, False),
-    (torch.float32, False),
-    (torch.float32, True),
-    (torch.bfloat16, False),
-    (torch.float16, False),
-]
+from ._modes import every_mode
+
 # Largest error of float32 products with operands of two bfloat16: 2^-17 each, and what they leave out of the product.
 SPLIT_OPERANDS = 2.0**-14
 ALL_GRADIENTS = 0b11111
@@ -59,9 +54,6 @@ def expected(tensors, options, grad_y=None):
     wide = [t.double().requires_grad_() for t in tensors]
     y = reference.modfc(*wide, **dict(zip(OPTION_NAMES, options, strict=True)))
     return y.detach() if grad_y is None else torch.autograd.grad(y, wide, grad_y.double())
-
-
-every_mode = pytest.mark.parametrize(("dtype", "reduced"), MODES, ids=str)
 
 
 def check(actual, wanted, dtype, reduced, what):

@@ -11,6 +11,8 @@ import torch
 from cips3d_ext import reference
 from cips3d_ext.testing import assert_close, relative_error
 
+from ._modes import every_mode
+
 SCALES = (2 / 0.24, 15.0, 30.0, 1.0)  # point_scale, gamma_scale, gamma_offset, beta_scale
 OPTIONS = ("widths", "colour_width", "features", "point_scale", "gamma_scale", "gamma_offset", "beta_scale")
 # Largest error of products with operands rounded to float16: 2^-12 of each, carried through the layers by phases of
@@ -78,17 +80,6 @@ FIELDS = {
     "without_film": Field(2, 40, (24,), 24, 4, film=False),
 }
 every_field = pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
-every_mode = pytest.mark.parametrize(
-    ("dtype", "reduced"),
-    [
-        (torch.float64, False),
-        (torch.float32, False),
-        (torch.float32, True),
-        (torch.float16, False),
-        (torch.bfloat16, False),
-    ],
-    ids=str,
-)
 # The backward takes blocks of up to 128 points.
 BACKWARD_FIELDS = FIELDS | {
     "released": Field(1, 130, (128, 128), 64, 32),

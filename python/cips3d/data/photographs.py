@@ -6,6 +6,7 @@ every error names the file. Pictures are decoded when asked for, so that a set o
 
 import os
 import zipfile
+from abc import abstractmethod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from torch import Tensor
@@ -27,11 +28,13 @@ class Photographs(ImageDataset):
         if not self._names:
             raise ValueError(f"{self.path}: no images found; wanted files ending in {', '.join(SUFFIXES)}")
 
+    @abstractmethod
     def _list(self) -> list[str]:
-        raise NotImplementedError
+        """The names of all pictures, sorted."""
 
+    @abstractmethod
     def _read(self, name: str) -> bytes:
-        raise NotImplementedError
+        """The encoded picture of this name."""
 
     @property
     def originals(self) -> int:

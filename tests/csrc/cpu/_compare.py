@@ -20,6 +20,18 @@ def assert_close(found: Tensor, wanted: Tensor, dtype: torch.dtype, what: str, t
     assert error <= (tolerance or TOLERANCE[dtype]) * norm, f"{what}: relative error {error / norm}"
 
 
+def assert_gradients(names, found, leaves: dict, wanted, cotangents, dtype: torch.dtype) -> None:
+    """Gradients `found`, one for each of `names`, against autograd's of the outputs `wanted` for the `leaves` of these
+    names; an empty one for a name without a leaf."""
+    grads = torch.autograd.grad(wanted, list(leaves.values()), [c.double() for c in cotangents], materialize_grads=True)
+    expected = dict(zip(leaves, grads, strict=True))
+    for name, grad in zip(names, found, strict=True):
+        if name in expected:
+            assert_close(grad, expected[name], dtype, f"gradient of {name}")
+        else:
+            assert grad.shape == (0,)
+
+
 def check_op(
     op: str,
     reference,
