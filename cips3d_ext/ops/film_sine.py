@@ -4,7 +4,8 @@
     g = gamma_scale * gamma + gamma_offset (1 without gamma),   h = beta_scale * beta (0 without beta)
 
 x [B,*,I], weight [O,I], bias [O], gamma and beta [B,O]. Gradients: all five tensors, first and second order. Under
-autocast it runs in the active dtype; float16 and bfloat16 compute in float32.
+autocast it runs in the active dtype; float16 and bfloat16 compute in float32
+(on CPUs with AVX512_BF16 the operands of bfloat16 products are rounded: grad_linear, in the backward).
 """
 
 from __future__ import annotations

@@ -175,7 +175,12 @@ CIPS3D_INLINE Units<E> units_of_row(const S* p, int64_t count) {
   }
 }
 
-// The operand A of accumulate_transposed: `rows` rows as units, [steps, stride]. Single numbers are their own units.
+// The operand A of accumulate_transposed: `rows` rows as units, [steps, stride], in memory of step_rows_size() units.
+// Single numbers are their own units.
+template <class E>
+CIPS3D_INLINE int64_t step_rows_size(int64_t rows, int64_t stride) {
+  return kStep<E> == 1 ? 0 : steps_of<E>(rows) * stride;
+}
 template <class E>
 CIPS3D_INLINE const Unit<E>* step_rows(const E* a, int64_t rows, int64_t stride, Unit<E>* to) {
   if constexpr (kStep<E> == 1) return a;
@@ -262,9 +267,9 @@ CIPS3D_INLINE void store_result_block(const Compute<S>* c, int64_t first_row, in
       to.write((first_row + r) * columns + j, columns - j, load(c + r * kPanel<T> + j - first_column));
 }
 
-// A row of any storage type to T, with zeros up to the padding.
-template <class S>
-CIPS3D_INLINE void load_row(const S* from, int64_t count, Compute<S>* to) {
+// A row of any storage type to T or to an operand's type, with zeros up to the padding.
+template <class S, class E>
+CIPS3D_INLINE void load_row(const S* from, int64_t count, E* to) {
   constexpr int64_t lanes = kLanes<Compute<S>>;
   int64_t k = 0;
   for (; k + lanes <= count; k += lanes) store(to + k, load(from + k));

@@ -9,7 +9,7 @@ namespace cips3d {
 namespace {
 
 const FilmSineCpuKernels& kernels_for(const Tensor& x) {
-  return CIPS3D_CPU_KERNELS(film_sine_cpu_kernels)[cpu_dtype_index(x)];
+  return CIPS3D_CPU_KERNELS_WITH_BF16(film_sine_cpu_kernels)[cpu_dtype_index(x)];
 }
 
 FilmSineCpuCall plain_call(const FilmSineCall& call) {

@@ -7,7 +7,8 @@
 
 namespace cips3d {
 
-// Arrays have the dtype of x except the working memory (`T`: float, or double for double). Null: absent or not wanted.
+// Arrays have the dtype of x except the working memory: `T` is float, or double for double; `E` is what products
+// multiply (cpu_gemm.h), in memory of as many T. Null: absent or not wanted.
 struct FilmSineCpuCall {
   FilmSineSizes sizes;
   FilmSineOptions options;
@@ -15,8 +16,8 @@ struct FilmSineCpuCall {
   void *y, *grad_x, *grad_weight, *grad_bias, *grad_gamma, *grad_beta;
 
   void* linear;           // T [B,N,O], x W^T + bias, from forward to backward; null: not kept
-  void* panels;           // T, weight packed for x W^T
-  void* grad_panels;      // T, weight packed for grad_linear W
+  void* panels;           // E, weight packed for x W^T
+  void* grad_panels;      // E, weight packed for grad_linear W
   void* weight_partials;  // T [workers, weight_partial()]: each worker's share of grad_weight
   void* segment_sums;     // T [segments, 2, padded O]: sums of grad_h and of grad_g
 
@@ -35,6 +36,7 @@ struct FilmSineCpuKernels {
 };
 
 // The kernels of one level, by CpuDtype.
+const FilmSineCpuKernels* film_sine_cpu_kernels_avx512bf16();
 const FilmSineCpuKernels* film_sine_cpu_kernels_avx512();
 const FilmSineCpuKernels* film_sine_cpu_kernels_avx2();
 const FilmSineCpuKernels* film_sine_cpu_kernels_portable();

@@ -7,7 +7,8 @@
 // Launch    any thread takes any tiles; in backward a worker adds to its own share of grad_weight
 // Traffic   forward reads x and writes y (and linear) once; backward reads x, grad_y (and linear) and writes grad_x
 //           once; the next tile is read ahead
-// Numerics  float32 (float64 for float64), rounded once at the end; sums over points tile by tile
+// Numerics  float32 (float64 for float64), rounded once at the end; sums over points tile by tile; bfloat16 with dot
+//           products: forward's operands are bfloat16 as they come, of the backward's grad_linear is rounded too
 // Limit     the matrix products' multiply-adds for I >= 64 or so, the sine below
 #include "common/cpu_gemm.h"
 #include "common/cpu_read_ahead.h"
@@ -65,9 +66,9 @@ class FilmTile {
   Scratch<T> films_, bias_;
 };
 
-// Rows of x in T, padded with zeros; the unused rows of the last tile stay as they were.
+// Rows of x as operands, padded with zeros; the unused rows of the last tile stay as they were.
 template <class S>
-void load_tile(const FilmSineCpuCall& call, int64_t tile, Compute<S>* to) {
+void load_tile(const FilmSineCpuCall& call, int64_t tile, Operand<S>* to) {
   const int64_t inputs = call.sizes.inputs;
   const S* x = static_cast<const S*>(call.x) + tile * kTileRows * inputs;
   for (int64_t r = 0; r < call.tiles().rows_in(tile); ++r)
@@ -76,10 +77,10 @@ void load_tile(const FilmSineCpuCall& call, int64_t tile, Compute<S>* to) {
 
 template <class S>
 void pack_weight(const FilmSineCpuCall& call) {
-  using T = Compute<S>;
+  using E = Operand<S>;
   const S* weight = static_cast<const S*>(call.weight);
-  if (call.panels) pack_transposed(weight, call.sizes.outputs, call.sizes.inputs, static_cast<T*>(call.panels));
-  if (call.grad_panels) pack(weight, call.sizes.outputs, call.sizes.inputs, static_cast<T*>(call.grad_panels));
+  if (call.panels) pack_transposed(weight, call.sizes.outputs, call.sizes.inputs, static_cast<E*>(call.panels));
+  if (call.grad_panels) pack(weight, call.sizes.outputs, call.sizes.inputs, static_cast<E*>(call.grad_panels));
 }
 
 // y of one block of rows and columns, and linear if it is kept.
@@ -106,22 +107,23 @@ CIPS3D_INLINE void forward_block(int64_t outputs, const FilmTile<S>& film, int64
 template <class S>
 void forward(const FilmSineCpuCall& call, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
+  using E = Operand<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const RowTiles tiles = call.tiles();
   const Destination<S> y(call.y, tiles.rows(), outputs);
   const Destination<T> kept(call.linear, tiles.rows(), outputs);
   FilmTile<S> film(call);
-  ZeroedScratch<T> x(kTileRows * row_stride(inputs));
+  ZeroedScratch<E> x(kTileRows * row_stride(inputs));
   ReadAhead next;
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t rows_in_tile = tiles.rows_in(tile);
     film.enter(tile);
     load_tile<S>(call, tile, x);
-    next.start(blocks_of<T>(rows_in_tile, outputs));
+    next.start(blocks_of<E>(rows_in_tile, outputs));
     if (tile + 1 < last_tile)
       next.add(static_cast<const S*>(call.x), (tile + 1) * kTileRows * inputs, tiles.rows_in(tile + 1) * inputs);
-    multiply(rows_in_tile, inputs, outputs, static_cast<const T*>(x), row_stride(inputs),
-             static_cast<const T*>(call.panels),
+    multiply(rows_in_tile, inputs, outputs, static_cast<const E*>(x), row_stride(inputs),
+             static_cast<const E*>(call.panels),
              [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
                next.step();
                forward_block<S>(outputs, film, first_row, rows, first_column, c, y, kept);
@@ -131,44 +133,60 @@ void forward(const FilmSineCpuCall& call, int64_t first_tile, int64_t last_tile)
   kept.finish();
 }
 
-// x W^T + bias of a tile's rows.
-template <class T>
-void multiply_again(const FilmSineCpuCall& call, int64_t rows, const T* x, const T* bias, T* linear) {
-  const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs, stride = row_stride(outputs);
-  multiply(rows, inputs, outputs, x, row_stride(inputs), static_cast<const T*>(call.panels),
-           [&](int64_t first_row, int64_t block_rows, int64_t first_column, const T* c) {
-             for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>)
-               for (int64_t r = 0; r < block_rows; ++r)
-                 store(linear + (first_row + r) * stride + first_column + v,
-                       load(c + r * kPanel<T> + v) + load(bias + first_column + v));
-           });
+// grad_linear of rows [begin, end) of one sample, a vector of columns from j on, into `z`, from their linear(row); and
+// their share of the segment's sums of grad_h and grad_g.
+template <class S, class Linear>
+CIPS3D_INLINE void backward_columns(const FilmSineCpuCall& call, const FilmTile<S>& film, int64_t sample, int64_t begin,
+                                    int64_t end, int64_t j, const Linear& linear, Operand<S>* z) {
+  using T = Compute<S>;
+  const int64_t outputs = call.sizes.outputs, left = outputs - j, tile = film.rows().tile();
+  const S* grad_y = static_cast<const S*>(call.grad_y) + tile * kTileRows * outputs + j;
+  T* sums_h = static_cast<T*>(call.segment_sums) + call.tiles().segment(tile, sample) * 2 * padded(outputs) + j;
+  T* sums_g = sums_h + padded(outputs);
+  const bool starts = film.rows().starts_segment(begin);
+  const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j);
+  Vec<T> sum_h = starts ? Vec<T>{} : load(sums_h), sum_g = starts ? Vec<T>{} : load(sums_g);
+  for (int64_t row = begin; row < end; ++row) {
+    const Vec<T> linear_v = linear(row);
+    const Vec<T> grad_h = load_first(grad_y + row * outputs, left) * cos(film_phase(linear_v, g, h));
+    sum_h += grad_h;
+    sum_g += grad_h * linear_v;
+    store(z + row * row_stride(outputs) + j, grad_h * g);
+  }
+  store(sums_h, sum_h);
+  store(sums_g, sum_g);
 }
 
-// grad_linear of a tile's rows into `z`, from their `linear`, which may lie there; and their segments' sums of grad_h
-// and grad_g.
+// backward_columns of a tile, from what forward kept.
 template <class S>
-void backward_outputs(const FilmSineCpuCall& call, const FilmTile<S>& film, int64_t rows, const Compute<S>* linear,
-                      int64_t linear_stride, Compute<S>* z) {
-  using T = Compute<S>;
-  const int64_t outputs = call.sizes.outputs, z_stride = row_stride(outputs), tile = film.rows().tile();
-  const S* grad_y = static_cast<const S*>(call.grad_y) + tile * kTileRows * outputs;
+void backward_from_kept(const FilmSineCpuCall& call, const FilmTile<S>& film, int64_t rows, Operand<S>* z) {
+  const int64_t outputs = call.sizes.outputs;
+  const Compute<S>* kept = static_cast<const Compute<S>*>(call.linear) + film.rows().tile() * kTileRows * outputs;
   film.rows().for_each_sample(0, rows, [&](int64_t sample, int64_t begin, int64_t end) {
-    T* sums = static_cast<T*>(call.segment_sums) + call.tiles().segment(tile, sample) * 2 * padded(outputs);
-    for (int64_t j = 0; j < outputs; j += kLanes<T>) {
-      const int64_t left = outputs - j;
-      const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j);
-      Vec<T> sum_h = {}, sum_g = {};
-      for (int64_t row = begin; row < end; ++row) {
-        const Vec<T> linear_v = load_first(linear + row * linear_stride + j, left);
-        const Vec<T> grad_h = load_first(grad_y + row * outputs + j, left) * cos(film_phase(linear_v, g, h));
-        sum_h += grad_h;
-        sum_g += grad_h * linear_v;
-        store(z + row * z_stride + j, grad_h * g);
-      }
-      store(sums + j, sum_h);
-      store(sums + padded(outputs) + j, sum_g);
+    for (int64_t j = 0; j < outputs; j += kLanes<Compute<S>>) {
+      const auto linear = [&](int64_t row) { return load_first(kept + row * outputs + j, outputs - j); };
+      backward_columns<S>(call, film, sample, begin, end, j, linear, z);
     }
   });
+}
+
+// The same from a product of its own.
+template <class S>
+void backward_again(const FilmSineCpuCall& call, const FilmTile<S>& film, int64_t rows, const Operand<S>* x,
+                    Operand<S>* z) {
+  using T = Compute<S>;
+  using E = Operand<S>;
+  const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
+  multiply(rows, inputs, outputs, x, row_stride(inputs), static_cast<const E*>(call.panels),
+           [&](int64_t first_row, int64_t block_rows, int64_t first_column, const T* c) {
+             film.rows().for_each_sample(first_row, block_rows, [&](int64_t sample, int64_t begin, int64_t end) {
+               for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
+                 const Vec<T> bias = load(film.bias() + first_column + v);
+                 const auto linear = [&](int64_t row) { return load(c + (row - first_row) * kPanel<T> + v) + bias; };
+                 backward_columns<S>(call, film, sample, begin, end, first_column + v, linear, z);
+               }
+             });
+           });
 }
 
 // What the backward of a tile reads.
@@ -183,12 +201,13 @@ void read_ahead(const FilmSineCpuCall& call, int64_t tile, ReadAhead& next) {
 template <class S>
 void backward(const FilmSineCpuCall& call, int64_t worker, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
+  using E = Operand<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const int64_t x_stride = row_stride(inputs), z_stride = row_stride(outputs);
-  const T* kept = static_cast<const T*>(call.linear);
   const Destination<S> grad_x(call.grad_x, call.tiles().rows(), inputs);
   FilmTile<S> film(call);
-  ZeroedScratch<T> x(kTileRows * x_stride), z(kTileRows * z_stride);
+  ZeroedScratch<E> x(kTileRows * x_stride), z(kTileRows * z_stride);
+  Scratch<Unit<E>> steps(step_rows_size<E>(kTileRows, z_stride));
   T* weight_partial = static_cast<T*>(call.weight_partials) + worker * call.weight_partial();
   if (call.grad_weight) fill_zero(weight_partial, call.weight_partial());
   ReadAhead next;
@@ -196,19 +215,18 @@ void backward(const FilmSineCpuCall& call, int64_t worker, int64_t first_tile, i
     const int64_t rows = call.tiles().rows_in(tile), first_row = tile * kTileRows;
     film.enter(tile);
     load_tile<S>(call, tile, x);
-    if (kept) {
-      backward_outputs<S>(call, film, rows, kept + first_row * outputs, outputs, z);
+    if (call.linear) {
+      backward_from_kept<S>(call, film, rows, z);
     } else {
-      multiply_again<T>(call, rows, x, film.bias(), z);
-      backward_outputs<S>(call, film, rows, static_cast<const T*>(z), z_stride, z);
+      backward_again<S>(call, film, rows, x, z);
     }
     if (call.grad_weight)
-      accumulate_transposed(rows, outputs, inputs, static_cast<const T*>(z), z_stride, static_cast<const T*>(x),
-                            x_stride, weight_partial);
+      accumulate_transposed(rows, outputs, inputs, step_rows<E>(z, rows, z_stride, steps), z_stride,
+                            static_cast<const E*>(x), x_stride, weight_partial);
     if (!grad_x.array) continue;
-    next.start(blocks_of<T>(rows, inputs));
+    next.start(blocks_of<E>(rows, inputs));
     if (tile + 1 < last_tile) read_ahead<S>(call, tile + 1, next);
-    multiply(rows, outputs, inputs, static_cast<const T*>(z), z_stride, static_cast<const T*>(call.grad_panels),
+    multiply(rows, outputs, inputs, static_cast<const E*>(z), z_stride, static_cast<const E*>(call.grad_panels),
              [&](int64_t block_row, int64_t block_rows, int64_t column, const T* c) {
                next.step();
                store_result_block<S>(c, first_row + block_row, block_rows, column, inputs, grad_x);

@@ -34,18 +34,69 @@ def inputs(sizes):
 @pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("sizes", SIZES)
-def test_sizes(cpu_level, sizes, dtype, keep):
+def test_sizes(cpu_level_or_bf16, sizes, dtype, keep):
     check_op("film_sine", reference.film_sine, inputs(sizes), OPTIONS, dtype, keep)
+
+
+def eager(x, weight, bias, gamma, beta):
+    g = OPTIONS["gamma_scale"] * gamma + OPTIONS["gamma_offset"]
+    return torch.sin(g[:, None] * (x @ weight.T + bias) + OPTIONS["beta_scale"] * beta[:, None])
+
+
+def with_gradients(run, tensors, grad_y):
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    y = run(*leaves)
+    return y.detach(), *torch.autograd.grad(y, leaves, grad_y)
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+def test_bfloat16_rounds_no_more_than_it_says(cpu_level_or_bf16, keep):
+    """Each number within its own bound, at every level; and nearer to float64 than eager PyTorch's bfloat16.
+
+    u = 2^-8 is bfloat16's largest rounding error. The result is rounded: u |result|. Of the backward's products one
+    operand may be rounded, grad_linear: u times the sum of the products' magnitudes. Forward's operands are bfloat16
+    as they come, so no rounding is multiplied by the frequency, up to 75 here; float32's are, 2^-24 each.
+    """
+    tensors = [t.bfloat16() for t in inputs((2, 97, 96, 70))]
+    x, weight, bias, gamma, beta = (t.double() for t in tensors)
+    grad_y = torch.randn(2, 97, 70).bfloat16()
+    wanted = with_gradients(eager, (x, weight, bias, gamma, beta), grad_y.double())
+    y, linear = torch.ops.cips3d_ext.film_sine(*tensors, *OPTIONS.values(), keep)
+    grads = torch.ops.cips3d_ext.film_sine_backward(grad_y, linear, *tensors, *OPTIONS.values(), 31)
+
+    g = (OPTIONS["gamma_scale"] * gamma + OPTIONS["gamma_offset"])[:, None]
+    phase = g * (x @ weight.T + bias) + OPTIONS["beta_scale"] * beta[:, None]
+    grad_linear = (grad_y * phase.cos() * g).abs()
+    u, in_float32 = 2**-8, 2e-5  # the latter of the sums of magnitudes: _compare.TOLERANCE[float32]
+    products = {1: grad_linear @ weight.abs(), 2: (grad_linear.mT @ x.abs()).sum(0)}
+    for index, (found, exact) in enumerate(zip((y, *grads), wanted, strict=True)):
+        sums = products.get(index, exact.abs().max())
+        rounded = u if index in products else 0
+        assert ((found - exact).abs() <= u * exact.abs() + (rounded + in_float32) * sums).all()
+
+    for ours, exact, theirs in zip((y, *grads), wanted, with_gradients(eager, tensors, grad_y), strict=True):
+        assert (ours - exact).norm() < (theirs - exact).norm()
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+def test_which_level_multiplies_bfloat16(cpu_level_or_bf16, keep):
+    """g is 1 + 2^-10 and 1: with these, of weights 1 and -1, grad_x is 2^-10, and 0 if they are bfloat16."""
+    tensors = [torch.tensor(t).bfloat16() for t in ([[[0.0]]], [[1.0], [-1.0]], [0.0, 0.0], [[1.0, 0.0]], [[0.0, 0.0]])]
+    options = (2**-10, 1.0, 1.0, False)
+    linear = torch.ops.cips3d_ext.film_sine(*tensors, *options, keep)[1]
+    grad_y = torch.ones(1, 1, 2).bfloat16()
+    grad_x = torch.ops.cips3d_ext.film_sine_backward(grad_y, linear, *tensors, *options, 1)[0]
+    assert grad_x.item() == (0 if cpu_level_or_bf16 == "avx512bf16" else 2**-10)
 
 
 @pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("absent", [(2,), (3,), (4,), (2, 3, 4)])
-def test_absent_inputs(cpu_level, absent, keep):
+def test_absent_inputs(cpu_level_or_bf16, absent, keep):
     tensors = [None if index in absent else t for index, t in enumerate(inputs((3, 40, 19, 21)))]
     check_op("film_sine", reference.film_sine, tensors, OPTIONS, torch.float32, keep)
 
 
-def test_what_is_kept_is_the_linear_map(cpu_level):
+def test_what_is_kept_is_the_linear_map(cpu_level_or_bf16):
     x, weight, bias, gamma, beta = inputs((2, 5, 3, 7))
     linear = torch.ops.cips3d_ext.film_sine(x, weight, bias, gamma, beta, *OPTIONS.values(), "linear")[1]
     assert_close(linear, x.double() @ weight.double().T + bias, torch.float32, "linear")
@@ -53,7 +104,7 @@ def test_what_is_kept_is_the_linear_map(cpu_level):
 
 
 @pytest.mark.parametrize("keep", KEEPS)
-def test_only_the_wanted_gradients(cpu_level, keep):
+def test_only_the_wanted_gradients(cpu_level_or_bf16, keep):
     tensors = inputs((2, 50, 6, 9))
     backward = torch.ops.cips3d_ext.film_sine_backward
     grad_y = torch.randn(2, 50, 9)
@@ -65,7 +116,7 @@ def test_only_the_wanted_gradients(cpu_level, keep):
         assert torch.equal(grads[index], every[index])
 
 
-def test_deterministic_and_independent_of_threads(cpu_level, one_and_two_threads):
+def test_deterministic_and_independent_of_threads(cpu_level_or_bf16, one_and_two_threads):
     tensors, grad_y = inputs((3, 700, 19, 21)), torch.randn(3, 700, 21)
     results = []
     for threads in one_and_two_threads:
@@ -84,7 +135,7 @@ def test_deterministic_and_independent_of_threads(cpu_level, one_and_two_threads
             assert torch.equal(one, two)
 
 
-def test_large_outputs(cpu_level):
+def test_large_outputs(cpu_level_or_bf16):
     """From 4 MB on they are written past the caches: the same bits as sample by sample, which is below that."""
     x, weight, bias, gamma, beta = inputs((2, 8200, 64, 64))
     grad_y = torch.randn(2, 8200, 64)
@@ -99,7 +150,7 @@ def test_large_outputs(cpu_level):
         assert torch.equal(together, torch.cat([first, second]))
 
 
-def test_sine_of_large_and_special_phases(cpu_level):
+def test_sine_of_large_and_special_phases(cpu_level_or_bf16):
     phases = torch.tensor([1.5e4, 2.9e4, 9.9e5, 1.1e6, 3.0e8, float("inf"), float("-inf"), float("nan"), 0.0])
     one = torch.ones(1, 1)
     call = (phases.reshape(1, -1, 1), one, None, None, None, 1.0, 0.0, 1.0, False, "")
