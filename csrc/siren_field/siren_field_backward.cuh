@@ -1,7 +1,6 @@
 // siren_field's points and gradients for the backward kernel of common/siren_backward_kernel.cuh, whose note holds.
 #pragma once
-#include "common/siren_cuda.cuh"
-#include "siren_field/siren_field_forward.cuh"
+#include "siren_field/siren_field_points.cuh"
 
 namespace cips3d {
 

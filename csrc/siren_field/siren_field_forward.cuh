@@ -11,31 +11,11 @@
 //           an argument reduction. The same bits in every run.
 // Limit     sine layers of at most 256 channels (128 with two parts: registers).
 #pragma once
-#include "common/cuda_any_float.cuh"
-#include "common/siren_cuda.cuh"
+#include "siren_field/siren_field_points.cuh"
 
 namespace cips3d {
 
 constexpr int kSirenForwardWarps = 8, kSirenForwardThreads = kSirenForwardWarps * kWarpSize;
-
-struct SirenFieldArrays {
-  AnyFloats points, directions, parameters, features, density;
-  int64_t count, points_per_direction;
-  int64_t feature_count;
-  float point_scale;
-
-  // Position, or direction, of one point of an image.
-  __device__ __forceinline__ void load(SirenVector kind, int64_t image, int64_t point, float (&vector)[3]) const {
-    if (kind == SirenVector::kPoint) {
-#pragma unroll
-      for (int i = 0; i < 3; ++i) vector[i] = point_scale * points.load((image * count + point) * 3 + i);
-    } else {
-      const int64_t ray = point / points_per_direction, rays = count / points_per_direction;
-#pragma unroll
-      for (int i = 0; i < 3; ++i) vector[i] = directions.load((image * rays + ray) * 3 + i);
-    }
-  }
-};
 
 template <int Width, int Tiles, int Parts>
 __global__ void __launch_bounds__(kSirenForwardThreads)

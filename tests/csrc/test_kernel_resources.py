@@ -29,7 +29,7 @@ def test_kernels_fit():
 
 @built
 def test_every_source_is_there():
-    sources = {path.stem for path in ROOT.glob("csrc/*/*_cuda.cu")}
+    sources = {path.stem for path in ROOT.glob("csrc/*/*_cuda*.cu")}
     assert {path.name.split(".")[0] for path in kernel_resources.reports()} == sources
 
 
