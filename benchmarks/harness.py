@@ -30,8 +30,13 @@ from cips3d_ext.testing import relative_error
 
 RESULTS = ROOT / "benchmarks" / "results"
 HEAD_START = 4_000_000  # GPU cycles, about 2 ms, in which the CPU queues the work: launching it is not what is timed
+SLOWEST_S = 60.0  # a contender whose first run takes longer is not timed, nor its backward run: its row says so
 DIRECTIONS = ("forward", "forward+backward")
 Row = dict[str, Any]
+
+
+class TooSlow(Exception):
+    pass
 
 
 @dataclass
@@ -87,7 +92,11 @@ class Prepared:
 
     def examine(self, expected: Sequence[Tensor]) -> None:
         """Everything of the row but the times; the first run, which compiles, is here."""
-        first, again = self.step(), self.step()
+        start = time.perf_counter()
+        first = self.step()
+        if (seconds := time.perf_counter() - start) > SLOWEST_S:
+            raise TooSlow(f"one {self.direction} takes {seconds:.0f} s")
+        again = self.step()
         errors = [relative_error(seen, wanted) for seen, wanted in zip(first, expected, strict=False)]
         count = len(self.cotangents)
         self.row["error"] = max(errors[:count])
@@ -142,7 +151,7 @@ def measure(
     """Rows of all contenders.
 
     `expected` is the output in float64, or a contender that computes it (then gradients are compared too); `case`
-    describes the sizes and is copied into each row. A contender that fails leaves a row that says why.
+    describes the sizes and is copied into each row. A contender that fails or is too slow leaves rows that say why.
     """
     contenders = list(contenders)
     values, cotangents = exact_values(expected, any("backward" in d for c in contenders for d in c.directions))
@@ -160,6 +169,9 @@ def measure(
                 one = Prepared(contender, direction, device, [c.to(dtype) for c in cotangents], row)
                 one.examine(values)
                 prepared.append(one)
+            except TooSlow as slow:
+                row["skipped"] = contender.skipped = str(slow)
+                print(f"{op} {contender.name} {slow}", flush=True)
             except Exception as error:
                 row["skipped"] = f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
                 print(f"{op} {contender.name} {row['skipped']}", flush=True)

@@ -129,11 +129,23 @@ def training(rows: Sequence[Row]) -> str:
     return markdown(["part", "contender", "machine", "time, ms", "peak MB"], lines) if lines else ABSENT
 
 
+def memory(rows: Sequence[Row]) -> str:
+    """Memory of one image with a full gradient, by resolution: before and after the fused renderer."""
+    lines = []
+    for r in rows:
+        if r["op"] == "generator_scaling" and r["varies"] == "resolution":
+            cells = [f"{r['peak_mb']:.0f}", f"{r['held_mb']:.0f}"] if measured(r) else [f"not run: {r['skipped']}", ""]
+            lines.append([f"{r['resolution']} x {r['resolution']}", r["contender"], place(r), *cells])
+    titles = ["resolution", "contender", "machine", "peak MB", "held for backward, MB"]
+    return markdown(titles, lines) if lines else ABSENT
+
+
 SUMMARIES: dict[str, Callable[[Sequence[Row]], str]] = {
     "speed": speed,
     "floors": floors,
     "predictions": predictions,
     "training": training,
+    "memory": memory,
 }
 
 

@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import field_shapes
+import harness
 import official_form
 import pytest
 import roofline
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py"))
@@ -99,6 +103,22 @@ def test_a_second_run_measures_only_what_is_missing(tmp_path):
     assert again[: len(lines) - 4] == lines[4:] and len(again) == len(lines)
 
 
+def test_a_slow_contender_is_left_out_with_its_reason(monkeypatch):
+    monkeypatch.setattr(harness, "SLOWEST_S", 0.05)
+    x = torch.ones(3, requires_grad=True)
+    runs = []
+
+    def slow():
+        runs.append(time.sleep(0.1))
+        return x * 2
+
+    made = [harness.Contender("slow", slow, [x]), harness.Contender("quick", lambda: x * 2, [x])]
+    rows = harness.measure("op", {}, made, harness.in_float64(lambda wide: wide * 2, [x]), rounds=1)
+    assert len(runs) == 1
+    assert [row["skipped"] for row in rows if row["contender"] == "slow"] == ["one forward takes 0 s"] * 2
+    assert all("cpu_ms" in row for row in rows if row["contender"] == "quick")
+
+
 def test_the_papers_comparison_is_there(results):
     rows = [json.loads(line) for line in (results / "modfc.jsonl").read_text().splitlines()]
     paper = {row["contender"]: row for row in rows if row.get("set") == "paper_modfc"}
@@ -108,7 +128,9 @@ def test_the_papers_comparison_is_there(results):
 
 def test_report(results, tmp_path):
     page = tmp_path / "page.md"
-    marks = "".join(f"<!-- report: {name} -->\nold\n<!-- end -->\n" for name in ("speed", "floors", "predictions"))
+    marks = "".join(
+        f"<!-- report: {name} -->\nold\n<!-- end -->\n" for name in ("speed", "floors", "predictions", "memory")
+    )
     page.write_text(f"before\n{marks}after\n")
     run("benchmarks/report.py", "--results", str(results), "--pages", str(page))
     text = (results / "README.md").read_text()
@@ -120,6 +142,7 @@ def test_report(results, tmp_path):
     lines = page.read_text().splitlines()
     assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
     assert "not measured" in page.read_text(), "no GPU row is there"
+    assert re.search(r"\| 8 x 8 \| official \| [^|]+ \| \d+ \| \d+ \|", page.read_text())
 
 
 def test_floors_follow_from_work_and_ceilings():
