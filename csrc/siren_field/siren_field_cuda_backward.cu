@@ -8,6 +8,26 @@
 
 namespace cips3d {
 
+cudaError_t choose_siren_field_backward_path(SirenFieldCudaCall* call) {
+  set_siren_exact_backward_path(call);
+  const int parts = siren_parts(*call);
+  if (parts > 0 && call->batch > 0 && call->count > 0) {
+    DeviceLimits limits;
+    if (const cudaError_t error = device_limits(&limits)) return error;
+    const SirenTensorCores cores =
+        plan_siren_backward(*call, make_siren_plan(call->network, parts), call->count, limits);
+    if (cores.parts > 0) {
+      call->path = {};
+      call->path.cores = cores;
+    }
+  }
+  if (call->grad_directions)
+    call->path.sum_part_elements =
+        std::max(call->path.sum_part_elements,
+                 segment_sum_workspace(call->batch * call->rays, call->points_per_direction, kSirenCoordinates));
+  return cudaSuccess;
+}
+
 template <class T>
 static cudaError_t tensor_core_backward(const SirenFieldCudaCall& call, cudaStream_t stream) {
   const SirenTensorCores& cores = call.path.cores;

@@ -6,7 +6,7 @@
 // Launch    launch_gemm for each linear map, sine in its epilogue.
 // Traffic   every activation is written and read once a layer.
 // Numerics  float (double for double) up to the one rounding of the outputs.
-// Limit     working memory of kSirenExactBytes; tens of times slower than the tensor cores.
+// Limit     working memory of kSirenExactElements; tens of times slower than the tensor cores.
 #pragma once
 #include "common/cuda_gemm.cuh"
 #include "common/cuda_math.cuh"
@@ -179,6 +179,22 @@ template <class T>
 cudaError_t launch_siren_exact_forward(const SirenFieldCudaCall& call, cudaStream_t stream) {
   return for_each_siren_slice<T>(call,
                                  [&](const SirenSlice<T>& slice) { return launch_siren_slice_forward(slice, stream); });
+}
+
+// 64 MB of float: small beside the inputs that need more.
+constexpr int64_t kSirenExactElements = int64_t{1} << 24;
+
+// Sizes of the exact path's working memory; `gradient_arrays` [P, widest] of a slice are a backward's.
+inline void set_siren_exact_path(SirenFieldCudaCall* call, int64_t gradient_arrays) {
+  const SirenNetwork& net = call->network;
+  SirenFieldPath& path = call->path;
+  path = {};
+  path.exact_widest = net.feature.inputs;
+  for (int l = 0; l < net.sine_layers(); ++l)
+    path.exact_widest = std::max({path.exact_widest, net.sine[l].inputs, net.sine[l].outputs});
+  path.exact_row_elements = net.films + (net.view_directions ? net.colour().inputs : 0);
+  path.exact_row_elements += gradient_arrays * path.exact_widest;
+  path.exact_rows = std::max<int64_t>(1, std::min(call->count, kSirenExactElements / path.exact_row_elements));
 }
 
 }  // namespace cips3d

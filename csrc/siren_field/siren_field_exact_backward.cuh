@@ -223,4 +223,24 @@ cudaError_t launch_siren_exact_backward(const SirenFieldCudaCall& call, cudaStre
   return error;
 }
 
+inline void set_siren_exact_backward_path(SirenFieldCudaCall* call) {
+  set_siren_exact_path(call, kSirenSliceGradientArrays);
+  const SirenNetwork& net = call->network;
+  SirenFieldPath& path = call->path;
+  const int64_t slices_of_image = ceil_div(call->count, path.exact_rows), slices = call->batch * slices_of_image;
+  path.sum_elements = slices * (net.parameters + 2 * net.films);
+  path.sum_part_elements = std::max({segment_sum_workspace(1, path.exact_rows, path.exact_widest),
+                                     segment_sum_workspace(1, slices, net.parameters),
+                                     segment_sum_workspace(call->batch, slices_of_image, net.films)});
+  const auto add = [&](const SirenLayer& layer) {
+    const int64_t splits = gemm_splits(Product::kExact, layer.outputs, layer.inputs, path.exact_rows);
+    const int64_t elements = layer.outputs * layer.inputs;
+    path.partial_elements = std::max(path.partial_elements, splits * elements);
+    path.sum_part_elements = std::max(path.sum_part_elements, segment_sum_workspace(1, splits, elements));
+  };
+  for (int l = 0; l < net.sine_layers(); ++l) add(net.sine[l]);
+  add(net.density);
+  add(net.feature);
+}
+
 }  // namespace cips3d
