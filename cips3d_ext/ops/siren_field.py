@@ -7,7 +7,7 @@
 points [B,*,3], up to 8 trunk layers of any widths, gamma and beta [B,O] a layer, directions [B,R,3], each for N / R
 consecutive points. Gradients: all tensors, first and second order; the backward computes the layers again, so nothing
 of size points x width is ever in memory. Under autocast it runs in the active dtype; float16 and bfloat16 compute in
-float32.
+float32 (on CPUs with AVX512_BF16 the operands of bfloat16 products are rounded, those of the first layer are not).
 """
 
 from __future__ import annotations

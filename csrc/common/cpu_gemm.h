@@ -252,6 +252,18 @@ CIPS3D_INLINE void pack(const S* weight, int64_t rows, int64_t columns, E* panel
   }
 }
 
+// W[k, n...] from what `pack` made of W [rows, columns].
+template <class E>
+CIPS3D_INLINE Vec<Compute<E>> load_packed(const E* panels, int64_t rows, int64_t k, int64_t n) {
+  constexpr int64_t width = kPanel<Compute<E>>;
+  const Units<E> v = load(as_units(panels) + n / width * width * steps_of<E>(rows) + k / kStep<E> * width + n % width);
+  if constexpr (kStep<E> == 1) {
+    return v;
+  } else {
+    return (Vec<Compute<E>>)(k % kStep<E> == 0 ? v << 16 : v & 0xffff0000u);  // a bfloat16 is a float's upper half
+  }
+}
+
 template <class T>
 CIPS3D_INLINE void fill_zero(T* p, int64_t count) {
   for (int64_t i = 0; i < count; ++i) p[i] = 0;

@@ -1,9 +1,9 @@
 // A FiLM-SIREN field for the CPU kernels: where its layers lie in working memory, in plain numbers and pointers. The
-// kernels are siren_cpu_tile.h (forward), siren_cpu_backward.h and siren_cpu_reduce.h.
+// kernels are siren_cpu_tile.h (forward) and siren_cpu_backward.h.
 //
 // Tiles       up to kSirenTileRows points of one image. One row a point: the points, each sine layer's output (and
-// cosine). Packed      every weight in panels (cpu_gemm.h), every bias; the colour layer's inputs are [trunk,
-// direction], so
+//             cosine).
+// Packed      every weight in panels (cpu_gemm.h), every bias; the colour layer's inputs are [trunk, direction], so
 //             that the trunk's rows serve it as they are. Written once a call, read by all threads.
 // Gradients   accumulators of the size of the packed weights, two of each worker: sums over one image's points of
 //             grad_phase^T input, which give that image's gamma, and their sums over images times g, the weights'.
@@ -18,7 +18,7 @@ namespace cips3d {
 inline constexpr int64_t kSirenTileRows = 192;
 static_assert(kSirenTileRows % kBlockPadding == 0 && kSirenTileRows <= kMostTileRows);
 
-// One linear map. Offsets count elements of T.
+// One linear map. Offsets count elements of T; panels hold what products multiply (cpu_gemm.h), which takes no more.
 struct SirenCpuMap {
   SirenLayer layer;
   int64_t rotation;                   // input k of the map is column (k + rotation) % inputs of its weight
@@ -39,11 +39,16 @@ struct SirenCpuLayout {
   int64_t packed, accumulator;               // elements
   int64_t films;                             // channels of g or h, padded
 
-  // Of a tile, for each row: the points, each sine layer's output and, if wanted, cosine.
-  CIPS3D_HOST_DEVICE int64_t row_elements(bool with_cosines) const {
-    int64_t elements = stride[0];
-    for (int k = 0; k < net.sine_layers(); ++k) elements += stride[k + 1] * (with_cosines ? 2 : 1);
+  // Of one row: the outputs of all sine layers, and the longest.
+  CIPS3D_HOST_DEVICE int64_t all_outputs() const {
+    int64_t elements = 0;
+    for (int k = 0; k < net.sine_layers(); ++k) elements += stride[k + 1];
     return elements;
+  }
+  CIPS3D_HOST_DEVICE int64_t longest_output() const {
+    int64_t most = 0;
+    for (int k = 0; k < net.sine_layers(); ++k) most = stride[k + 1] > most ? stride[k + 1] : most;
+    return most;
   }
 };
 

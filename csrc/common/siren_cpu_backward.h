@@ -7,16 +7,19 @@
 // Axes      as siren_cpu_tile.h
 // Launch    each worker has its own SirenBackward and accumulators (SirenCpuGradients)
 // Traffic   a tile's outputs and cosines from L2; the accumulators are read and written once a tile
-// Numerics  sums over a tile's rows in order, tile by tile
+// Numerics  sums over a tile's rows in order, tile by tile; bfloat16 with dot products: grad_u and g grad_u are rounded
+//           where matrix products take them, so not for the points and the first layer's weights, grad_beta and density
 // Limit     the matrix products' multiply-adds, twice those of the forward
 #pragma once
 #include "common/siren_cpu_tile.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
 
-template <class T>
+template <class E>
 class SirenBackward {
  public:
+  using T = Compute<E>;
+
   SirenBackward(const SirenCpuField& field, const SirenCpuGradients& gradients, int64_t worker)
       : layout_(field.layout),
         net_(field.layout.net),
@@ -24,7 +27,10 @@ class SirenBackward {
         worker_(worker),
         packed_(static_cast<const T*>(field.packed)),
         tile_(field, true),
-        grad_features_(kSirenTileRows * row_stride(field.layout.net.feature.outputs)),
+        grad_features_(kSirenTileRows * feature_stride()),
+        rounded_phase_(kRounds ? kSirenTileRows * layout_.longest_output() : 0),
+        grad_linears_(2 * kSirenTileRows * layout_.longest_output()),
+        steps_(step_rows_size<E>(kSirenTileRows, max(layout_.longest_output(), feature_stride()))),
         grad_density_(kSirenTileRows),
         grad_points_(kSirenTileRows * kSirenCoordinates),
         grad_directions_(kSirenTileRows * kSirenCoordinates) {
@@ -42,7 +48,7 @@ class SirenBackward {
   }
 
   // For set_point, set_direction, forward, density and features.
-  SirenTile<T>& tile() { return tile_; }
+  SirenTile<E>& tile() { return tile_; }
 
   // After tile().forward(rows); gradients of density [rows] and features [rows, C], null where zero.
   template <class S>
@@ -57,10 +63,11 @@ class SirenBackward {
       density_alone(rows);
     }
     if (gradients_.wants_weights) add_density_map(rows);
-    for (int k = last_trunk; k >= 0; --k) {
-      finish_sine_layer(k, rows);
-      if (k > 0) propagate<false>(layout_.sine[k], tile_.cosine(k), layout_.stride[k + 1], k - 1, rows);
+    for (int k = last_trunk; k > 0; --k) {
+      if (gradients_.wants_weights) add_sine_map(k, rows);
+      propagate<false>(layout_.sine[k], grad_linear(k), layout_.stride[k + 1], k - 1, rows);
     }
+    if (gradients_.wants_weights) add_first_map(rows);
     if (gradients_.wants_points) into_points(rows);
   }
 
@@ -71,45 +78,69 @@ class SirenBackward {
   // After an image's last tile: its sums become its gamma's gradient and its share of the weights'.
   void leave_image() {
     if (!gradients_.wants_weights) return;
-    for (int k = 0; k < net_.sine_layers(); ++k) fold(k);
+    fold<T>(0);
+    for (int k = 1; k < net_.sine_layers(); ++k) fold<E>(k);
   }
 
  private:
+  static constexpr bool kRounds = sizeof(E) < sizeof(T);  // products' operands are no T
+
   int64_t feature_stride() const { return row_stride(net_.feature.outputs); }
 
   void feature_map(int64_t rows) {
     const SirenCpuMap& map = layout_.feature;
     const int last = net_.sine_layers();
     if (gradients_.wants_weights) {
-      accumulate_transposed(rows, map.layer.outputs, map.layer.inputs, static_cast<const T*>(grad_features_),
-                            feature_stride(), tile_.activation(last), layout_.stride[last], totals_ + map.gradient);
+      accumulate_transposed(rows, map.layer.outputs, map.layer.inputs,
+                            step_rows<E>(grad_features_, rows, feature_stride(), steps_), feature_stride(),
+                            tile_.output(last - 1), layout_.stride[last], totals_ + map.gradient);
       add_columns(rows, map.layer.outputs, grad_features_, feature_stride(), totals_ + map.gradient_bias);
     }
     if (!net_.has_colour) return propagate<true>(map, grad_features_, feature_stride(), last - 1, rows);
     propagate<false>(map, grad_features_, feature_stride(), last - 1, rows);
-    finish_sine_layer(last - 1, rows);
-    propagate<true>(layout_.sine[last - 1], tile_.cosine(last - 1), layout_.stride[last], last - 2, rows);
+    if (gradients_.wants_weights) add_sine_map(last - 1, rows);
+    propagate<true>(layout_.sine[last - 1], grad_linear(last - 1), layout_.stride[last], last - 2, rows);
   }
 
-  // grad_phase of sine layer k into its cosines' place: (grad_outputs weight of the next map) * cosine. Of the last
-  // trunk layer (kDensity), which has the density's map too, and the directions behind its channels.
+  // Through the linear map behind sine layer k, and its sines. The last trunk layer (kDensity) has the density's map
+  // too, and the directions behind its channels.
   template <bool kDensity>
-  void propagate(const SirenCpuMap& map, const T* grad_outputs, int64_t grad_stride, int k, int64_t rows) {
-    const int64_t channels = layout_.sine[k].layer.outputs, stride = layout_.stride[k + 1];
-    T* to = tile_.cosine(k);
-    multiply(rows, map.layer.outputs, map.layer.inputs, grad_outputs, grad_stride, packed_ + map.grad_panels,
-             [&](int64_t row, int64_t block_rows, int64_t column, const T* c) {
+  void propagate(const SirenCpuMap& map, const E* grad_outputs, int64_t grad_stride, int k, int64_t rows) {
+    const int64_t channels = layout_.sine[k].layer.outputs;
+    multiply(rows, map.layer.outputs, map.layer.inputs, grad_outputs, grad_stride,
+             panels_at<E>(packed_, map.grad_panels), [&](int64_t row, int64_t block_rows, int64_t column, const T* c) {
                for (int v = 0; v < kPanel<T> && column + v < channels; v += kLanes<T>) {
-                 const int64_t at = row * stride + column + v;
                  const Vec<T> weight = kDensity ? load(tile_.density_weight() + column + v) : Vec<T>{};
-                 for (int i = 0; i < kBlockRows; ++i) {
-                   Vec<T> grad = load(c + i * kPanel<T> + v);
-                   if constexpr (kDensity) grad += grad_density_[row + i] * weight;
-                   store(to + at + i * stride, grad * load(to + at + i * stride));
-                 }
+                 through_sines(k, row, block_rows, column + v, [&](int64_t i) {
+                   const Vec<T> grad = load(c + i * kPanel<T> + v);
+                   return kDensity ? grad + grad_density_[row + i] * weight : grad;
+                 });
                }
                if constexpr (kDensity) keep_directions(c, row, block_rows, column, channels, map.layer.inputs);
              });
+  }
+
+  // From the gradients of a vector of sine layer k's outputs, grad_output(i) of row `row` + i: their share of grad_h,
+  // grad_phase and grad_linear for the products with them. grad_phase takes the cosines' place where it is a T: always
+  // in the first layer, whose products are no matrix products.
+  template <class Gradient>
+  CIPS3D_INLINE void through_sines(int k, int64_t row, int64_t rows, int64_t j, const Gradient& grad_output) {
+    const int64_t stride = layout_.stride[k + 1], at = row * stride + j;
+    T *cosine = tile_.cosine(k) + at, *sums = grad_h() + layout_.sine[k].film + j;
+    E *phase = grad_phase(k) + at, *linear = grad_linear(k) + at;
+    const Vec<T> g = load(tile_.g(k) + j);
+    Vec<T> total = load(sums);
+    for (int64_t i = 0; i < rows; ++i) {
+      const Vec<T> grad = grad_output(i) * load(cosine + i * stride);
+      total += grad;
+      if (k == 0) {
+        store(cosine + i * stride, grad);
+      } else {
+        store(phase + i * stride, grad);
+        store(linear + i * stride, grad * g);
+      }
+    }
+    store(sums, total);
   }
 
   // The columns of a block from `channels` on are gradients of directions.
@@ -121,15 +152,10 @@ class SirenBackward {
 
   // The same without features: density's map alone.
   void density_alone(int64_t rows) {
-    const int k = net_.trunk_layers - 1;
-    const int64_t stride = layout_.stride[k + 1];
     fill_zero<T>(grad_directions_, rows * kSirenCoordinates);
     for (int64_t j = 0; j < net_.density.inputs; j += kLanes<T>) {
       const Vec<T> weight = load(tile_.density_weight() + j);
-      for (int64_t r = 0; r < rows; ++r) {
-        T* to = tile_.cosine(k) + r * stride + j;
-        store(to, grad_density_[r] * weight * load(to));
-      }
+      through_sines(net_.trunk_layers - 1, 0, rows, j, [&](int64_t i) { return grad_density_[i] * weight; });
     }
   }
 
@@ -139,7 +165,7 @@ class SirenBackward {
     for (int64_t j = 0; j < map.layer.inputs; j += kLanes<T>) {
       Vec<T> total = {};
       for (int64_t r = 0; r < rows; ++r)
-        total += grad_density_[r] * load(tile_.activation(trunk) + r * layout_.stride[trunk] + j);
+        total += grad_density_[r] * load(tile_.output(trunk - 1) + r * layout_.stride[trunk] + j);
       store(totals_ + map.gradient + j, load(totals_ + map.gradient + j) + total);
     }
     T bias = 0;
@@ -147,36 +173,22 @@ class SirenBackward {
     totals_[map.gradient_bias] += bias;
   }
 
-  // Adds up G and grad_h from grad_phase, which then becomes the linear map's: grad_phase * g.
-  void finish_sine_layer(int k, int64_t rows) {
+  // G of a layer.
+  void add_sine_map(int k, int64_t rows) {
     const SirenCpuMap& map = layout_.sine[k];
     const int64_t stride = layout_.stride[k + 1];
-    T* grad = tile_.cosine(k);
-    if (gradients_.wants_weights && k == 0) accumulate_points(rows);
-    if (gradients_.wants_weights && k > 0)
-      accumulate_transposed(rows, map.layer.outputs, map.layer.inputs, static_cast<const T*>(grad), stride,
-                            tile_.activation(k), layout_.stride[k], image_sums_ + map.gradient);
-    T* sums = grad_h() + map.film;
-    for (int64_t j = 0; j < map.layer.outputs; j += kLanes<T>) {
-      const Vec<T> g = load(tile_.g(k) + j);
-      Vec<T> total = {};
-      for (int64_t r = 0; r < rows; ++r) {
-        const Vec<T> value = load(grad + r * stride + j);
-        total += value;
-        store(grad + r * stride + j, value * g);
-      }
-      store(sums + j, load(sums + j) + total);
-    }
+    accumulate_transposed(rows, map.layer.outputs, map.layer.inputs, step_rows<E>(grad_phase(k), rows, stride, steps_),
+                          stride, tile_.output(k - 1), layout_.stride[k], image_sums_ + map.gradient);
   }
 
   // G of the first layer, whose three inputs would fill a register block to a fifth.
-  void accumulate_points(int64_t rows) {
+  void add_first_map(int64_t rows) {
     const SirenCpuMap& map = layout_.sine[0];
     const int64_t stride = layout_.stride[1], sums_stride = row_stride(kSirenCoordinates);
     for (int64_t j = 0; j < map.layer.outputs; j += kLanes<T>) {
       Vec<T> sums[kSirenCoordinates] = {};
       for (int64_t r = 0; r < rows; ++r) {
-        const T* point = tile_.activation(0) + r * layout_.stride[0];
+        const T* point = tile_.points() + r * layout_.stride[0];
         const Vec<T> grad = load(tile_.cosine(0) + r * stride + j);
         for (int64_t i = 0; i < kSirenCoordinates; ++i) sums[i] += point[i] * grad;
       }
@@ -192,7 +204,7 @@ class SirenBackward {
     for (int64_t r = 0; r < rows; ++r) {
       Vec<T> sums[kSirenCoordinates] = {};
       for (int64_t j = 0; j < map.layer.outputs; j += kLanes<T>) {
-        const Vec<T> grad = load(tile_.cosine(0) + r * layout_.stride[1] + j);
+        const Vec<T> grad = load(tile_.cosine(0) + r * layout_.stride[1] + j) * load(tile_.g(0) + j);
         const T* weight = packed_ + map.panels + j / kPanel<T> * kPanel<T> * kSirenCoordinates + j % kPanel<T>;
         for (int64_t i = 0; i < kSirenCoordinates; ++i) sums[i] += grad * load(weight + i * kPanel<T>);
       }
@@ -201,7 +213,7 @@ class SirenBackward {
     }
   }
 
-  static void add_columns(int64_t rows, int64_t columns, const T* x, int64_t stride, T* sums) {
+  static void add_columns(int64_t rows, int64_t columns, const E* x, int64_t stride, T* sums) {
     for (int64_t j = 0; j < columns; j += kLanes<T>) {
       Vec<T> total = {};
       for (int64_t r = 0; r < rows; ++r) total += load(x + r * stride + j);
@@ -209,6 +221,8 @@ class SirenBackward {
     }
   }
 
+  // W in panels of F.
+  template <class F>
   void fold(int k) {
     const SirenCpuMap& map = layout_.sine[k];
     const int64_t inputs = map.layer.inputs, outputs = map.layer.outputs, stride = row_stride(inputs);
@@ -218,10 +232,8 @@ class SirenBackward {
       T *sums = image_sums_ + map.gradient + o * stride, *totals = totals_ + map.gradient + o * stride;
       Vec<T> with_weight = {};
       for (int64_t i = 0; i < inputs; i += kLanes<T>) {
-        const T* weight =
-            packed_ + map.grad_panels + i / kPanel<T> * kPanel<T> * outputs + o * kPanel<T> + i % kPanel<T>;
         const Vec<T> value = load(sums + i);
-        with_weight += value * load(weight);
+        with_weight += value * load_packed(panels_at<F>(packed_, map.grad_panels), outputs, o, i);
         store(totals + i, load(totals + i) + g * value);
         store(sums + i, Vec<T>{});
       }
@@ -231,14 +243,25 @@ class SirenBackward {
   }
 
   T* grad_h() const { return film_sums_ + layout_.films; }
+  E* grad_phase(int k) {
+    if constexpr (kRounds) {
+      return rounded_phase_;
+    } else {
+      return tile_.cosine(k);
+    }
+  }
+  // Of two layers in a row, one from the other.
+  E* grad_linear(int k) { return grad_linears_ + k % 2 * kSirenTileRows * layout_.longest_output(); }
 
   const SirenCpuLayout& layout_;
   const SirenNetwork& net_;
   const SirenCpuGradients& gradients_;
   int64_t worker_;
   const T* packed_;
-  SirenTile<T> tile_;
-  ZeroedScratch<T> grad_features_, grad_density_, grad_points_, grad_directions_;
+  SirenTile<E> tile_;
+  ZeroedScratch<E> grad_features_, rounded_phase_, grad_linears_;
+  Scratch<Unit<E>> steps_;
+  ZeroedScratch<T> grad_density_, grad_points_, grad_directions_;
   T *totals_ = nullptr, *image_sums_ = nullptr;  // accumulators
   T* film_sums_ = nullptr;                       // of this worker's part of the image: grad_g, grad_h
 };

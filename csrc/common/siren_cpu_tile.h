@@ -4,7 +4,8 @@
 // Axes      a tile's rows are points; layers of any widths
 // Launch    each thread has its own SirenTile; it enters an image, then takes any number of that image's tiles
 // Traffic   a tile's rows, some hundred KB, stay in L2, or L3 for wide fields; weights are read once a tile
-// Numerics  float32 (float64 for float64), one accumulator an element; phases are g * x W^T + (g * bias + h)
+// Numerics  float32 (float64 for float64), one accumulator an element; phases are g * x W^T + (g * bias + h); bfloat16
+//           with dot products: sine layers' outputs are rounded (and directions), points are not
 // Limit     the matrix products' multiply-adds
 #pragma once
 #include "common/cpu_gemm.h"
@@ -13,36 +14,47 @@
 
 namespace cips3d::CIPS3D_SIMD_NS {
 
-// Packs the weights of one linear map of a field.
-template <class S>
+// The panels that begin at an offset of the packed weights; E is what their product multiplies.
+template <class E, class T>
+CIPS3D_INLINE const E* panels_at(const T* packed, int64_t offset) {
+  return reinterpret_cast<const E*>(packed + offset);
+}
+
+// Packs the weights of one linear map of a field, for products of E.
+template <class E, class S>
 void pack_siren_map(const SirenCpuField& field, const SirenCpuMap& map) {
   using T = Compute<S>;
   const SirenLayer& layer = map.layer;
   const S* weight = static_cast<const S*>(field.parameters) + layer.weight;
   T* packed = static_cast<T*>(field.packed);
-  const Scratch<T> row(padded(layer.inputs)), rotated(layer.outputs * layer.inputs);
+  const Scratch<E> row(padded(layer.inputs)), rotated(layer.outputs * layer.inputs);
   for (int64_t o = 0; o < layer.outputs; ++o) {
-    load_row(weight + o * layer.inputs, layer.inputs, static_cast<T*>(row));
+    load_row(weight + o * layer.inputs, layer.inputs, static_cast<E*>(row));
     for (int64_t k = 0; k < layer.inputs; ++k) rotated[o * layer.inputs + k] = row[map.column(k)];
   }
-  pack_transposed(static_cast<const T*>(rotated), layer.outputs, layer.inputs, packed + map.panels);
+  const E* straight = rotated;
+  pack_transposed(straight, layer.outputs, layer.inputs, reinterpret_cast<E*>(packed + map.panels));
   const bool is_density = &map == &field.layout.density;  // its one row serves the forward too
   if (field.for_gradients || is_density)
-    pack(static_cast<const T*>(rotated), layer.outputs, layer.inputs, packed + map.grad_panels);
+    pack(straight, layer.outputs, layer.inputs, reinterpret_cast<E*>(packed + map.grad_panels));
   load_row(static_cast<const S*>(field.parameters) + layer.bias, layer.outputs, packed + map.bias);
 }
 
+// The first layer's three inputs and the density's one output make no products worth rounding for.
 template <class S>
 void pack_siren(const SirenCpuField& field) {
-  for (int k = 0; k < field.layout.net.sine_layers(); ++k) pack_siren_map<S>(field, field.layout.sine[k]);
-  pack_siren_map<S>(field, field.layout.density);
-  pack_siren_map<S>(field, field.layout.feature);
+  pack_siren_map<Compute<S>, S>(field, field.layout.sine[0]);
+  for (int k = 1; k < field.layout.net.sine_layers(); ++k) pack_siren_map<Operand<S>, S>(field, field.layout.sine[k]);
+  pack_siren_map<Compute<S>, S>(field, field.layout.density);
+  pack_siren_map<Operand<S>, S>(field, field.layout.feature);
 }
 
-// One thread's rows.
-template <class T>
+// One thread's rows. E is what products multiply (Operand<S>): the sine layers' outputs are kept as that.
+template <class E>
 class SirenTile {
  public:
+  using T = Compute<E>;
+
   // With cosines, what the backward needs is kept: each sine layer's output and derivative.
   SirenTile(const SirenCpuField& field, bool with_cosines)
       : field_(field),
@@ -51,16 +63,16 @@ class SirenTile {
         packed_(static_cast<const T*>(field.packed)),
         with_cosines_(with_cosines),
         films_(2 * field.layout.films),
-        rows_(kSirenTileRows * field.layout.row_elements(with_cosines)),
-        directions_(kSirenTileRows * kSirenCoordinates) {
-    T* next = rows_;
-    const auto take = [&](int activation) {
-      T* rows = next;
-      next += kSirenTileRows * layout_.stride[activation];
-      return rows;
-    };
-    for (int k = 0; k <= net_.sine_layers(); ++k) outputs_[k] = take(k);
-    for (int k = 0; with_cosines && k < net_.sine_layers(); ++k) cosines_[k] = take(k + 1);
+        points_(kSirenTileRows * field.layout.stride[0]),
+        all_cosines_(with_cosines ? kSirenTileRows * field.layout.all_outputs() : 0),
+        directions_(kSirenTileRows * kSirenCoordinates),
+        all_outputs_(kSirenTileRows * field.layout.all_outputs()) {
+    int64_t at = 0;
+    for (int k = 0; k < net_.sine_layers(); ++k) {
+      outputs_[k] = all_outputs_ + at;
+      if (with_cosines) cosines_[k] = all_cosines_ + at;
+      at += kSirenTileRows * layout_.stride[k + 1];
+    }
   }
 
   // Loads g and h of an image; S is the dtype of gamma and beta.
@@ -83,7 +95,7 @@ class SirenTile {
   }
 
   void set_point(int64_t row, T x, T y, T z) {
-    T* to = outputs_[0] + row * layout_.stride[0];
+    T* to = points_ + row * layout_.stride[0];
     const T scale = T(net_.point_scale);
     to[0] = scale * x, to[1] = scale * y, to[2] = scale * z;
   }
@@ -94,13 +106,10 @@ class SirenTile {
 
   // The sine layers of the first `rows` rows.
   void forward(int64_t rows) {
-    for (int k = 0; k < net_.sine_layers(); ++k) {
-      if (k == net_.trunk_layers && net_.view_directions) append_directions(rows);
-      if (with_cosines_) {
-        sine_layer<true>(k, rows);
-      } else {
-        sine_layer<false>(k, rows);
-      }
+    if (with_cosines_) {
+      sine_layers<true>(rows);
+    } else {
+      sine_layers<false>(rows);
     }
   }
 
@@ -110,7 +119,7 @@ class SirenTile {
     const int trunk = net_.trunk_layers;
     const T *weight = density_weight(), bias = packed_[layout_.density.bias];
     for (int64_t r = 0; r < rows; ++r) {
-      const T* x = outputs_[trunk] + r * layout_.stride[trunk];
+      const E* x = output(trunk - 1) + r * layout_.stride[trunk];
       Vec<T> total = {};
       for (int64_t j = 0; j < net_.density.inputs; j += kLanes<T>) total += load(x + j) * load(weight + j);
       store_scalar(to + r, sum(total) + bias);
@@ -121,8 +130,9 @@ class SirenTile {
     const SirenLayer& map = net_.feature;
     const int last = net_.sine_layers();
     const T* bias = packed_ + layout_.feature.bias;
-    multiply(rows, map.inputs, map.outputs, static_cast<const T*>(outputs_[last]), layout_.stride[last],
-             packed_ + layout_.feature.panels, [&](int64_t row, int64_t block_rows, int64_t column, const T* c) {
+    multiply(rows, map.inputs, map.outputs, output(last - 1), layout_.stride[last],
+             panels_at<E>(packed_, layout_.feature.panels),
+             [&](int64_t row, int64_t block_rows, int64_t column, const T* c) {
                for (int64_t j = column; j < min(map.outputs, column + kPanel<T>); j += kLanes<T>)
                  for (int64_t i = 0; i < block_rows; ++i)
                    store_first(to + (row + i) * map.outputs + j, map.outputs - j,
@@ -130,22 +140,33 @@ class SirenTile {
              });
   }
 
-  // For the backward. Rows of an activation (0: the points, k: the output of sine layer k - 1) have a stride in the
-  // layout; the rows behind the tile's hold anything.
-  const T* activation(int k) const { return outputs_[k]; }
+  // For the backward. Rows of points have the layout's stride 0, rows of sine layer k its stride k + 1; the rows behind
+  // the tile's hold anything.
+  const T* points() const { return points_; }
+  const E* output(int k) const { return outputs_[k]; }
   T* cosine(int k) const { return cosines_[k]; }
   const T* g(int k) const { return films_ + layout_.sine[k].film; }
   const T* density_weight() const { return packed_ + layout_.density.grad_panels; }  // one row: panels are in a line
 
  private:
   template <bool kWithCosine>
-  void sine_layer(int k, int64_t rows) {
+  void sine_layers(int64_t rows) {
+    sine_layer<kWithCosine>(0, points(), rows);
+    for (int k = 1; k < net_.sine_layers(); ++k) {
+      if (k == net_.trunk_layers && net_.view_directions) append_directions(rows);
+      sine_layer<kWithCosine>(k, output(k - 1), rows);
+    }
+  }
+
+  template <bool kWithCosine, class Input>
+  void sine_layer(int k, const Input* from, int64_t rows) {
     const SirenCpuMap& map = layout_.sine[k];
     const int64_t outputs = map.layer.outputs, stride = layout_.stride[k + 1];
     const T *g = films_ + map.film, *shift = g + layout_.films;
-    T *to = outputs_[k + 1], *cosines = cosines_[k];
-    multiply(rows, map.layer.inputs, outputs, static_cast<const T*>(outputs_[k]), layout_.stride[k],
-             packed_ + map.panels, [&](int64_t row, int64_t, int64_t column, const T* c) {
+    E* to = outputs_[k];
+    T* cosines = cosines_[k];
+    multiply(rows, map.layer.inputs, outputs, from, layout_.stride[k], panels_at<Input>(packed_, map.panels),
+             [&](int64_t row, int64_t, int64_t column, const T* c) {
                for (int v = 0; v < kPanel<T> && column + v < outputs; v += kLanes<T>) {
                  const int64_t at = row * stride + column + v;
                  const Vec<T> g_v = load(g + column + v), shift_v = load(shift + column + v);
@@ -169,8 +190,8 @@ class SirenTile {
     const int trunk = net_.trunk_layers;
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = 0; i < kSirenCoordinates; ++i)
-        outputs_[trunk][r * layout_.stride[trunk] + net_.last_trunk().outputs + i] =
-            directions_[r * kSirenCoordinates + i];
+        store_scalar(outputs_[trunk - 1] + r * layout_.stride[trunk] + net_.last_trunk().outputs + i,
+                     directions_[r * kSirenCoordinates + i]);
   }
 
   const SirenCpuField& field_;
@@ -179,8 +200,9 @@ class SirenTile {
   const T* packed_;
   bool with_cosines_;
   Scratch<T> films_;  // g of all channels, then g * bias + h
-  ZeroedScratch<T> rows_, directions_;
-  T* outputs_[kSirenMostSineLayers + 1] = {};
+  ZeroedScratch<T> points_, all_cosines_, directions_;
+  ZeroedScratch<E> all_outputs_;
+  E* outputs_[kSirenMostSineLayers] = {};
   T* cosines_[kSirenMostSineLayers] = {};
 };
 

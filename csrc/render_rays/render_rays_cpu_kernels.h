@@ -108,7 +108,7 @@ class ForwardRays {
   const RenderRaysCpuCall& call_;
   const RenderRaysSizes& sizes_;
   RaySamples<S> rays_;
-  SirenTile<T> tile_;
+  SirenTile<Operand<S>> tile_;
   Line<T> raw_density_, raw_features_;  // as evaluated: fine, then coarse
   Line<T> density_, features_;          // by depth
   Line<T> feature_, weights_, noise_, bins_;
@@ -212,7 +212,7 @@ class BackwardRays {
   const RenderRaysCpuCall& call_;
   const RenderRaysSizes& sizes_;
   RaySamples<S> rays_;
-  SirenBackward<T> field_;
+  SirenBackward<Operand<S>> field_;
   Line<T> density_, features_, noise_;  // by depth
   Line<T> grad_feature_, grad_depth_, grad_weights_;
   Line<T> grad_density_, grad_features_, grad_origins_, grad_directions_;

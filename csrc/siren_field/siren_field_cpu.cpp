@@ -10,7 +10,7 @@ namespace cips3d {
 namespace {
 
 const SirenFieldCpuKernels& kernels_for(const Tensor& points) {
-  return CIPS3D_CPU_KERNELS(siren_field_cpu_kernels)[cpu_dtype_index(points)];
+  return CIPS3D_CPU_KERNELS_WITH_BF16(siren_field_cpu_kernels)[cpu_dtype_index(points)];
 }
 
 SirenCpuMemory memory_of(const SirenFieldCall& call, bool for_gradients) {

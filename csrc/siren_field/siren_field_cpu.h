@@ -28,6 +28,7 @@ struct SirenFieldCpuKernels {
 };
 
 // The kernels of one level, by CpuDtype.
+const SirenFieldCpuKernels* siren_field_cpu_kernels_avx512bf16();
 const SirenFieldCpuKernels* siren_field_cpu_kernels_avx512();
 const SirenFieldCpuKernels* siren_field_cpu_kernels_avx2();
 const SirenFieldCpuKernels* siren_field_cpu_kernels_portable();

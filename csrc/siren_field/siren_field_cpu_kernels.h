@@ -22,7 +22,7 @@ TilePoints points_of(const SirenFieldCpuCall& call, int64_t tile) {
 }
 
 template <class S>
-void load_points(const SirenFieldCpuCall& call, const TilePoints& points, SirenTile<Compute<S>>& tile) {
+void load_points(const SirenFieldCpuCall& call, const TilePoints& points, SirenTile<Operand<S>>& tile) {
   const S* position = static_cast<const S*>(call.positions) + points.first * kSirenCoordinates;
   for (int64_t r = 0; r < points.rows; ++r, position += kSirenCoordinates)
     tile.set_point(r, load_scalar(position), load_scalar(position + 1), load_scalar(position + 2));
@@ -41,7 +41,7 @@ void pack_weights(const SirenFieldCpuCall& call) {
 
 template <class S>
 void forward(const SirenFieldCpuCall& call, int64_t first_tile, int64_t last_tile) {
-  SirenTile<Compute<S>> tile(call.field, false);
+  SirenTile<Operand<S>> tile(call.field, false);
   const int64_t channels = call.field.layout.net.feature.outputs;
   for (int64_t t = first_tile, image = -1; t < last_tile; ++t) {
     const TilePoints points = points_of(call, t);
@@ -57,7 +57,7 @@ void forward(const SirenFieldCpuCall& call, int64_t first_tile, int64_t last_til
 template <class S>
 void backward(const SirenFieldCpuCall& call, int64_t worker, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
-  SirenBackward<T> field(call.field, call.gradients, worker);
+  SirenBackward<Operand<S>> field(call.field, call.gradients, worker);
   const int64_t channels = call.field.layout.net.feature.outputs;
   const auto from = [](const void* p, int64_t at) { return p ? static_cast<const S*>(p) + at : nullptr; };
   int64_t image = -1;

@@ -6,6 +6,7 @@ import torch
 from cips3d_ext import reference
 
 from ._compare import TOLERANCE, assert_close, assert_gradients
+from ._siren_chain import RoundedLayer, eager_layer, siren_chain
 
 SCALES = {"point_scale": 1.5, "gamma_scale": 0.5, "gamma_offset": 2.0, "beta_scale": 0.25, "reduced_precision": False}
 GRADIENTS = ("points", "parameters", "gamma", "beta", "directions")
@@ -62,9 +63,17 @@ def cotangents_of(outputs):
     return [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in outputs]
 
 
-def check(tensors, options, dtype):
+def exact_field(tensors, options):
+    return reference.siren_field(*tensors.values(), **options)
+
+
+def rounded_field(tensors, options):
+    return siren_chain(RoundedLayer.apply, tensors, options)
+
+
+def check(tensors, options, dtype, definition=exact_field):
     wide = {n: None if t is None else t.double().requires_grad_() for n, t in tensors.items()}
-    wanted = reference.siren_field(*wide.values(), **options)
+    wanted = definition(wide, options)
     found = run(tensors, options)
     for name, output, expected in zip(("features", "density"), found, wanted, strict=True):
         assert_close(output, expected.detach(), dtype, name)
@@ -75,17 +84,42 @@ def check(tensors, options, dtype):
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("field", FIELDS)
-def test_fields(cpu_level, field, dtype):
-    check(*make(field, dtype), dtype)
+def test_fields(cpu_level_or_bf16, field, dtype):
+    """With bfloat16 dot products, within the same tolerance of a definition that rounds what they round; pi-GAN's, of
+    nine layers, is 4 to 15 times that tolerance from the exact one."""
+    rounds = cpu_level_or_bf16 == "avx512bf16" and dtype == torch.bfloat16
+    check(*make(field, dtype), dtype, rounded_field if rounds else exact_field)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_bfloat16_is_nearer_than_eager(cpu_level_or_bf16, field):
+    """Each result at every level, to the one in float64: never farther than eager PyTorch's bfloat16."""
+    tensors, options = make(field, torch.bfloat16)
+    outputs = run(tensors, options)
+    cotangents = cotangents_of(outputs)
+
+    def with_gradients(definition, tensors):
+        leaves = {n: None if t is None else t.detach().requires_grad_() for n, t in tensors.items()}
+        results = definition(leaves, options)
+        present = [t for t in leaves.values() if t is not None]
+        given = [c.to(r.dtype) for c, r in zip(cotangents, results, strict=True)]
+        return [*results, *torch.autograd.grad(results, present, given, materialize_grads=True)]
+
+    wide = {n: None if t is None else t.double() for n, t in tensors.items()}
+    wanted = with_gradients(exact_field, wide)
+    eager = with_gradients(lambda leaves, options: siren_chain(eager_layer, leaves, options), tensors)
+    ours = [*outputs, *(g for g in gradients(cotangents, tensors, options) if g.shape != (0,))]
+    for found, expected, other in zip(ours, wanted, eager, strict=True):
+        assert (found - expected).norm() <= (other - expected).norm()
 
 
 @pytest.mark.parametrize("absent", [("gamma",), ("beta",), ("gamma", "beta")], ids="+".join)
-def test_absent_inputs(cpu_level, absent):
+def test_absent_inputs(cpu_level_or_bf16, absent):
     check(*make("odd", torch.float32, absent), torch.float32)
 
 
 @pytest.mark.parametrize("field", ["odd", "odd_directions", "trunk_features"])
-def test_gradients_one_by_one(cpu_level, field):
+def test_gradients_one_by_one(cpu_level_or_bf16, field):
     """Each alone is what it is among all; those of absent outputs count as zero."""
     tensors, options = make(field, torch.float64)
     cotangents = cotangents_of(run(tensors, options))
@@ -102,7 +136,7 @@ def test_gradients_one_by_one(cpu_level, field):
 
 
 @pytest.mark.parametrize("field", ["odd", "odd_directions", "many_images"])
-def test_deterministic_for_each_number_of_threads(cpu_level, one_and_two_threads, field):
+def test_deterministic_for_each_number_of_threads(cpu_level_or_bf16, one_and_two_threads, field):
     """Two threads add their parts of weights, gamma and beta; what belongs to a point is the same bits."""
     tensors, options = make(field, torch.float32)
     results = []
@@ -119,7 +153,7 @@ def test_deterministic_for_each_number_of_threads(cpu_level, one_and_two_threads
             assert torch.equal(one, two)
 
 
-def test_each_image_has_its_own_film(cpu_level):
+def test_each_image_has_its_own_film(cpu_level_or_bf16):
     """A batch is its images one by one, wherever tiles and threads divide it."""
     tensors, options = make("odd_directions", torch.float32)
     outputs = run(tensors, options)
@@ -129,7 +163,7 @@ def test_each_image_has_its_own_film(cpu_level):
             assert torch.equal(alone[0], among[image])
 
 
-def test_an_unusual_point_stays_alone(cpu_level):
+def test_an_unusual_point_stays_alone(cpu_level_or_bf16):
     tensors, options = make("odd_directions", torch.float32)
     plain = run(tensors, options)
     tensors["points"][0, 7] = torch.inf

@@ -1,0 +1,69 @@
+"""A FiLM-SIREN field layer by layer, its sine layers given: eager PyTorch's in any dtype, or what the kernels with
+bfloat16 dot products compute, in float64 but for their roundings."""
+
+import torch
+from torch import Tensor
+
+from cips3d_ext import reference
+
+
+def eager_layer(x: Tensor, weight: Tensor, bias: Tensor, g: Tensor, h: Tensor) -> Tensor:
+    return torch.sin(g[:, None] * (x @ weight.T + bias) + h[:, None])
+
+
+class RoundedLayer(torch.autograd.Function):
+    """The output is rounded to bfloat16, and the gradients that products multiply: grad_phase, for the sum over points
+    that gives weight's and g's, and g grad_phase, for x's. The first layer's (three inputs) are not."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, g, h):
+        phase = g[:, None] * (x @ weight.T + bias) + h[:, None]
+        ctx.save_for_backward(x, weight, bias, g, phase)
+        return rounded(phase.sin())
+
+    @staticmethod
+    def backward(ctx, grad_y):
+        x, weight, bias, g, phase = ctx.saved_tensors
+        operand = rounded if x.shape[-1] != reference.COORDINATES else lambda t: t
+        grad_phase = grad_y * phase.cos()
+        sums = operand(grad_phase).mT @ x  # [B,O,I]
+        grad_h = grad_phase.sum(1)
+        return (
+            operand(grad_phase * g[:, None]) @ weight,
+            (g[..., None] * sums).sum(0),
+            (g * grad_h).sum(0),
+            (sums * weight).sum(-1) + bias * grad_h,
+            grad_h,
+        )
+
+
+def rounded(x: Tensor) -> Tensor:
+    return x.bfloat16().double()
+
+
+def siren_chain(layer, tensors: dict[str, Tensor | None], options: dict) -> tuple[Tensor, Tensor]:
+    """features [B,N,C] and density [B,N] of the arguments of `siren_field`, in their dtype.
+
+    layer(x, weight, bias, g, h) is a sine layer; g and h [B,O].
+    """
+    points, parameters, directions = (tensors[name] for name in ("points", "parameters", "directions"))
+    widths, colour_width = options["widths"], options["colour_width"]
+    shapes = reference.siren_field_shapes(widths, colour_width, options["features"], directions is not None)
+    flat = parameters.split([count for O, I in shapes for count in (O * I, O)])
+    maps = [(weight.reshape(shape), bias) for weight, bias, shape in zip(flat[::2], flat[1::2], shapes, strict=True)]
+    sizes = [*widths, colour_width]
+    g = (options["gamma_scale"] * tensors["gamma"] + options["gamma_offset"]).split(sizes, -1)
+    h = (options["beta_scale"] * tensors["beta"]).split(sizes, -1)
+
+    x = options["point_scale"] * points
+    for k in range(len(widths)):
+        x = layer(x, *maps[k], g[k], h[k])
+    weight, bias = maps[len(widths)]
+    density = (x @ weight.T + bias)[..., 0]
+    if colour_width:
+        if directions is not None:
+            per_ray = x.shape[1] // max(directions.shape[1], 1)
+            x = torch.cat([directions.repeat_interleave(per_ray, 1), x], -1)
+        x = layer(x, *maps[-2], g[-1], h[-1])
+    weight, bias = maps[-1]
+    return x @ weight.T + bias, density
