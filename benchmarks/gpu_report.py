@@ -127,9 +127,7 @@ def benchmark_steps(ops: Sequence[str], target: str, dry: bool) -> list[Step]:
     options = ["--device", target, "--out", str(WORK / "rows.jsonl"), "--resume", "--rounds", "15"]
     options += ["--quick", "--no-compile"] if dry else []
     first = [name for name in ("volume_render", "siren_field", "render_rays") if name in ops]
-    last = [
-        name for name in ("modfc", "generator", "train_step") if not dry and name in (*ops, "generator", "train_step")
-    ]
+    last = [] if dry else ["modfc", "inr", "generator", "train_step"]
     names = [*first, *(name for name in ops if name not in first + last), *last]
     scripts = [("ceilings", "ceilings.py"), *((name, f"bench_{name}.py") for name in names)]
     steps = [

@@ -87,6 +87,14 @@ def _render_rays(row: Row) -> list[Work]:
     return [forward, Work(3 * forward.flops, R * (6 + 3 * S + field.outputs + 2 * S), 2 * forward.special)]
 
 
+def _inr(row: Row) -> list[Work]:
+    if row.get("preset", "released") != "released":
+        return []
+    pixels = row["B"] * row["N"]
+    forward = Work(INR_FLOPS * pixels, (32 + 3) * pixels)
+    return [forward, forward.times(2, 2)]
+
+
 def _generator(row: Row) -> list[Work]:
     """The released generator's products; memory is far from bounding it."""
     if row.get("preset", "released") != "released":
@@ -105,6 +113,7 @@ WORK: dict[str, Callable[[Row], list[Work]]] = {
     "sample_pdf": _sample_pdf,
     "siren_field": _siren_field,
     "render_rays": _render_rays,
+    "inr": _inr,
     "generator": _generator,
 }
 
@@ -161,7 +170,7 @@ def plot(rows: Sequence[Row], ceilings: Sequence[Row], out: Path) -> bool:
         intensities = [2.0**k for k in range(-3, 15)]
         roof = [min(rate["compute"], rate["copy"] * i) / 1e9 for i in intensities]
         (line,) = axis.loglog(intensities, roof, label=f"roof, {dtype}")
-        for op, marker in zip(WORK, "osD^vP*X", strict=False):
+        for op, marker in zip(WORK, "osD^vP*Xp", strict=False):
             mine = [(row, work(row)) for row in chosen if row["op"] == op]
             flops = [sum(w.flops + SINE_FLOPS * w.special for w in passes) for _, passes in mine]
             x = [f / sum(w.moved for w in passes) for f, (_, passes) in zip(flops, mine, strict=True)]
