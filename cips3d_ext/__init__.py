@@ -12,12 +12,14 @@ from ._status import OpStatus, Status, status
 from .counter_random import counter_uniform
 from .layers import Films, FiLMSine, ModFC, SirenField, VolumeRenderer
 from .ops import (
+    ModfcRgb,
     RenderRaysOutput,
     SirenFieldOutput,
     VolumeRenderOutput,
     film_sine,
     merge_samples,
     modfc,
+    modfc_with_rgb,
     render_rays,
     sample_pdf,
     siren_field,
@@ -30,6 +32,7 @@ __all__ = [
     "FiLMSine",
     "Films",
     "ModFC",
+    "ModfcRgb",
     "OpStatus",
     "RenderRaysOutput",
     "SirenField",
@@ -42,6 +45,7 @@ __all__ = [
     "film_sine",
     "merge_samples",
     "modfc",
+    "modfc_with_rgb",
     "render_rays",
     "sample_pdf",
     "siren_field",

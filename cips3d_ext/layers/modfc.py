@@ -1,12 +1,14 @@
 """The ModFC layer: `cips3d_ext.modfc` with its weight and the affine map from style codes to modulations."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ..ops._checks import check_choice
 from ..ops._registry import IMPLS
-from ..ops.modfc import ACTIVATIONS, modfc
+from ..ops.modfc import ACTIVATIONS, ModfcRgb, modfc, modfc_with_rgb
 from ._styles import fold, rows_per_style
 
 # The negative slope of the leaky ReLUs around the layer, whose gain the initialisation compensates (CIPS-3D).
@@ -68,23 +70,20 @@ class ModFC(nn.Module):
         y = self.apply_style(x if rows == 1 else fold(x, rows), self.modulation(w), noise)
         return y if rows == 1 else y.view(*x.shape[:-1], self.out_features)
 
-    def apply_style(self, x: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
-        """x [B,N,I] with the style modulation(w) [B,I] given, where one style serves many calls -> [B,N,O]."""
-        return modfc(
-            x,
-            self.weight,
-            style,
-            self.bias,
-            noise,
-            style_offset=self.style_offset,
-            demodulate=self.demodulate,
-            eps=self.eps,
-            activation=self.activation,
-            alpha=self.alpha,
-            gain=self.gain,
-            clamp=self.clamp,
-            impl=self.impl,
-        )
+    def apply_style(self, x: Tensor, style: Tensor, noise: Tensor | None = None, skip: Tensor | None = None) -> Tensor:
+        """x [B,N,I] with the style modulation(w) [B,I] given, where one style serves many calls, (+ skip [B,N,O])
+        -> [B,N,O]."""
+        return modfc(x, self.weight, style, self.bias, noise, skip=skip, **self._options())
+
+    def apply_style_with_rgb(
+        self, x: Tensor, style: Tensor, to_rgb: Tensor, noise: Tensor | None = None, skip: Tensor | None = None
+    ) -> ModfcRgb:
+        """apply_style and the output's colours y to_rgb^T, to_rgb [K,O] -> y [B,N,O], rgb [B,N,K]."""
+        return modfc_with_rgb(x, self.weight, style, to_rgb, self.bias, noise, skip=skip, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        names = ("style_offset", "demodulate", "eps", "activation", "alpha", "gain", "clamp", "impl")
+        return {name: getattr(self, name) for name in names}
 
     def extra_repr(self) -> str:
         names = ("demodulate", "style_offset", "activation", "alpha", "gain", "clamp", "eps", "impl")

@@ -2,19 +2,21 @@
 
 from .film_sine import film_sine
 from .merge_samples import merge_samples
-from .modfc import modfc
+from .modfc import ModfcRgb, modfc, modfc_with_rgb
 from .render_rays import RenderRaysOutput, render_rays
 from .sample_pdf import sample_pdf
 from .siren_field import SirenFieldOutput, siren_field
 from .volume_render import VolumeRenderOutput, volume_render
 
 __all__ = [
+    "ModfcRgb",
     "RenderRaysOutput",
     "SirenFieldOutput",
     "VolumeRenderOutput",
     "film_sine",
     "merge_samples",
     "modfc",
+    "modfc_with_rgb",
     "render_rays",
     "sample_pdf",
     "siren_field",

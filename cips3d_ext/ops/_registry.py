@@ -31,22 +31,28 @@ _library = torch.library.Library(NAMESPACE, "DEF")
 @dataclass(frozen=True)
 class OpSpec:
     """One op. Schemas list the tensors first, then the options; the backward schema is
-    `(grad_outputs..., residuals..., tensors..., options..., int grad_mask) -> one gradient for each entry of grad_of`.
+    `(grad_outputs..., kept results..., residuals..., tensors..., options..., int grad_mask) -> one gradient for each
+    entry of grad_of`.
 
     grad_of: for each gradient the backward op returns, the indices of the tensor arguments it belongs to.
     residuals: how many of the forward op's outputs, the last ones, are what its backward op needs besides the inputs.
-        They are fresh tensors, saved for backward, constants for every derivative, and no result of `call`.
+        They are fresh tensors, saved for backward, constants for every derivative, and no result of `call`. Such an op
+        returns [0] for a result that was not asked for, which has no gradient.
     keep: given if the forward schema ends in `str keep`, which says what to keep for a backward and is no option:
         `call` fills in keep(tensors, options) if a backward may follow, else "". Then residuals may be empty, which the
         backward op must accept.
     reference(*tensors, **options) returns all outputs, residuals included.
     reference_backward(*grad_outputs, *residuals, *tensors, **options, grad_mask=...) returns None where no gradient is
-        wanted. With residuals, the gradient of an output that nobody used is None.
+        wanted. With residuals, the gradient of an output that nobody used is None. Kept results may be None.
     parts: the ops that this one is made of. On a device where it has no kernel of its own and they have, impl="auto"
         takes the dispatcher op all the same, which there runs of_parts and of_parts_backward: the reference and its
         backward made of these ops.
     beyond(device type, tensors, options): why the device's native kernel does not take this call, "" if it does. Then
         impl="auto" takes the dispatcher op `<op>_of_parts`, which runs of_parts on every device.
+    kept_results: (output, gradient) pairs: the results that the backward op needs for that gradient. Saved only where
+        it is wanted, else the backward op gets None; constants for every derivative.
+    passed_on: (gradient, output) pairs: the gradient that is the output's own where no other output has one. The
+        backward op is then not asked for it.
     """
 
     name: str
@@ -63,12 +69,14 @@ class OpSpec:
     of_parts: Callable[..., Any] | None = None
     of_parts_backward: Callable[..., Sequence[Tensor | None]] | None = None
     beyond: Callable[[str, Sequence[Any], Sequence[Any]], str] | None = None
+    kept_results: tuple[tuple[int, int], ...] = ()
+    passed_on: tuple[tuple[int, int], ...] = ()
     # From the schemas, read here since torch.compile cannot parse one:
     options: tuple[str, ...] = field(init=False)  # names of the option arguments
     tensors: int = field(init=False)  # how many tensor arguments
     arguments: int = field(init=False)  # how many tensor and option arguments
     backward_tensors: int = field(init=False)  # how many tensor arguments of the backward op
-    first_residual: int = field(init=False)  # which of them is the first residual: how many gradients come before
+    outputs: int = field(init=False)  # how many gradients of outputs come first among them
 
     def __post_init__(self) -> None:
         tensors, options = argument_names(self.schema)
@@ -79,7 +87,7 @@ class OpSpec:
             "tensors": len(tensors),
             "arguments": len(tensors) + len(options),
             "backward_tensors": backward_tensors,
-            "first_residual": backward_tensors - len(tensors) - self.residuals,
+            "outputs": backward_tensors - len(tensors) - self.residuals - len(self.kept_results),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -189,23 +197,28 @@ def register_first_order(spec: OpSpec) -> None:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         residuals = output[-spec.residuals :] if spec.residuals else ()
         if residuals:
-            ctx.mark_non_differentiable(*residuals)
+            absent = [result for result in output[: -spec.residuals] if result.shape == (0,)]
+            ctx.mark_non_differentiable(*residuals, *absent)
             ctx.set_materialize_grads(False)  # no zeros of the residuals' sizes
-        ctx.save_for_backward(*residuals, *inputs[: spec.tensors])
+        wanted = [any(ctx.needs_input_grad[j] for j in spec.grad_of[of]) for _, of in spec.kept_results]
+        results = [output[i] if w else None for (i, _), w in zip(spec.kept_results, wanted, strict=True)]
+        ctx.save_for_backward(*results, *residuals, *inputs[: spec.tensors])
         ctx.options = inputs[spec.tensors : spec.arguments]
 
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         needs = ctx.needs_input_grad
         result: list[Tensor | None] = [None] * len(needs)
-        grad_outputs = grad_outputs[: spec.first_residual]
-        if all(grad is None for grad in grad_outputs):
-            return tuple(result)
-        mask = sum(1 << i for i, of in enumerate(spec.grad_of) if any(needs[j] for j in of))
-        grads = dispatcher_op(f"{spec.name}_backward")(*grad_outputs, *saved, *ctx.options, mask)
-        for grad, of in zip(grads, spec.grad_of, strict=True):
+        grad_outputs = grad_outputs[: spec.outputs]
+        given = [i for i, grad in enumerate(grad_outputs) if grad is not None]
+        passed = {of: grad_outputs[i] for of, i in spec.passed_on if given == [i]}
+        mask = sum(1 << i for i, of in enumerate(spec.grad_of) if i not in passed and any(needs[j] for j in of))
+        grads: Sequence[Tensor | None] = [None] * len(spec.grad_of)
+        if given and mask:
+            grads = dispatcher_op(f"{spec.name}_backward")(*grad_outputs, *saved, *ctx.options, mask)
+        for i, of in enumerate(spec.grad_of):
             for j in of:
-                result[j] = grad if needs[j] else None
+                result[j] = passed.get(i, grads[i]) if needs[j] else None
         return tuple(result)
 
     register_formula(spec.name, backward, setup_context)
@@ -218,10 +231,10 @@ def register_second_order(spec: OpSpec) -> None:
 
     def backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
-        residuals = range(spec.first_residual, spec.first_residual + spec.residuals)
+        constants = range(spec.outputs, spec.backward_tensors - spec.tensors)
         with torch.enable_grad():  # aliases: the same tensor may be given twice
             tensors = [
-                None if t is None else t.detach() if i in residuals else t.view_as(t)
+                None if t is None else t.detach() if i in constants else t.view_as(t)
                 for i, t in enumerate(ctx.saved_tensors)
             ]
             grads = spec.run_reference_backward((*tensors, *ctx.options))

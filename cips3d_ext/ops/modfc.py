@@ -1,17 +1,22 @@
 """ModFC, the modulated fully connected layer (CIPS-3D, arXiv 2110.09788, eqs. 4-5); elsewhere a 1x1 convolution.
 
-    y = clamp(gain * act(d * (x W'^T) + noise + bias)),   W'_b = scale * W * (style_b + style_offset)
+    y = clamp(gain * act(d * (x W'^T) + noise + bias)) + skip,   W'_b = scale * W * (style_b + style_offset)
     d[b,o] = rsqrt(sum_i W'_b[o,i]^2 + eps)  with demodulation, 1 without
+    rgb = y to_rgb^T
 
-x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to y [B,N,O]. Gradients: all five, first and second
-order. Under autocast it runs in the active dtype; float16 and bfloat16 compute in float32
+x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to y [B,N,O], skip [B,N,O], to_rgb [K,O]: rgb
+[B,N,K] of few colours, from y before it is rounded, while it is at hand. Gradients: all seven, first and second order.
+Under autocast it runs in the active dtype; float16 and bfloat16 compute in float32
 (on CPUs with AVX512_BF16 the operands of bfloat16 products are rounded).
+
+The gradient of to_rgb needs y, which is saved where that gradient is wanted (the next layer saves it, too); writing to
+y before the backward is then an error of autograd's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,24 +29,53 @@ from ._registry import OpSpec, call, register
 ACTIVATIONS = ("linear", "lrelu", "relu", "sin")
 # From so many points a sample on, its own weight gradient [O,I] costs less memory traffic than keeping [N,O].
 _POINTS_FOR_SAMPLE_GRADIENTS = 256
+MOST_COLOURS = 4  # K: the kernels hold one sum of each in registers
 _ARGUMENTS = (
-    "Tensor x, Tensor weight, Tensor style, Tensor? bias, Tensor? noise, float scale, float style_offset, "
-    "bool demodulate, float eps, str activation, float alpha, float gain, float? clamp, bool reduced_precision"
+    "Tensor x, Tensor weight, Tensor style, Tensor? bias, Tensor? noise, Tensor? skip, Tensor? to_rgb, float scale, "
+    "float style_offset, bool demodulate, float eps, str activation, float alpha, float gain, float? clamp, "
+    "bool reduced_precision"
 )
-SCHEMA = f"modfc({_ARGUMENTS}, str keep) -> (Tensor y, Tensor kept, Tensor demodulation)"
+SCHEMA = f"modfc({_ARGUMENTS}, str keep) -> (Tensor y, Tensor rgb, Tensor kept, Tensor demodulation)"
 SCHEMA_BACKWARD = (
-    f"modfc_backward(Tensor grad_y, Tensor kept, Tensor demodulation, {_ARGUMENTS}, int grad_mask) -> "
-    "(Tensor grad_x, Tensor grad_weight, Tensor grad_style, Tensor grad_bias, Tensor grad_noise)"
+    "modfc_backward(Tensor? grad_y, Tensor? grad_rgb, Tensor? y, Tensor kept, Tensor demodulation, "
+    f"{_ARGUMENTS}, int grad_mask) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_style, Tensor grad_bias, "
+    "Tensor grad_noise, Tensor grad_skip, Tensor grad_to_rgb)"
 )
+_GRAD_SKIP, _GRAD_TO_RGB = 5, 6
 
 
-def _check(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, activation: str, clamp: float | None) -> None:
+class ModfcRgb(NamedTuple):
+    """y [B,N,O] and its colours y to_rgb^T, rgb [B,N,K]."""
+
+    y: Tensor
+    rgb: Tensor
+
+
+def _check(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor | None,
+    skip: Tensor | None,
+    to_rgb: Tensor | None,
+    activation: str,
+    clamp: float | None,
+) -> None:
     check_choice("modfc", "activation", activation, ACTIVATIONS)
     check_shape("modfc", "x", x, "[B,N,I]", None, None, None)
     check_shape("modfc", "weight", weight, "[O,I]", None, x.shape[2])
     check_shape("modfc", "style", style, "[B,I]", x.shape[0], x.shape[2])
     if bias is not None:
         check_shape("modfc", "bias", bias, "[O]", weight.shape[0])
+    if skip is not None:
+        check_shape("modfc", "skip", skip, "[B,N,O]", x.shape[0], x.shape[1], weight.shape[0])
+    if to_rgb is not None:
+        check_shape("modfc", "to_rgb", to_rgb, "[K,O]", None, weight.shape[0])
+        if not 1 <= to_rgb.shape[0] <= MOST_COLOURS:
+            raise ValueError(
+                f"modfc: to_rgb must be [K,O] with K from 1 to {MOST_COLOURS}, got {list(to_rgb.shape)}; "
+                "apply a wider map to y with torch.nn.functional.linear"
+            )
     if clamp is not None and not clamp >= 0:
         raise ValueError(f"modfc: clamp must be None or >= 0, got {clamp}")
 
@@ -62,27 +96,41 @@ def _keep(tensors: Sequence[Tensor | None], options: Sequence[Any]) -> str:
 
 
 def _fake(
-    x: Tensor, weight: Tensor, style: Tensor, bias: Tensor | None, noise: Tensor | None, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor | None,
+    noise: Tensor | None,
+    skip: Tensor | None,
+    to_rgb: Tensor | None,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *options, keep = rest
-    _check(x, weight, style, bias, options[4], options[7])
+    _check(x, weight, style, bias, skip, to_rgb, options[4], options[7])
     shape = (x.shape[0], x.shape[1], weight.shape[0])
     if noise is not None:
         check_shape("modfc", "noise", noise, "[B,N,O]", *shape)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     kept = {"linear": x.new_empty(shape, dtype=wide), "branches": x.new_empty(shape, dtype=torch.uint8)}
     d = x.new_empty((shape[0], shape[2]), dtype=wide) if keep and options[2] else x.new_empty(0)
-    return x.new_empty(shape), kept.get(keep, x.new_empty(0)), d
+    rgb = x.new_empty(0 if to_rgb is None else (*shape[:2], to_rgb.shape[0]))
+    return x.new_empty(shape), rgb, kept.get(keep, x.new_empty(0)), d
 
 
-def _reference(x: Tensor, *tensors: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return reference.modfc(x, *tensors, **options), x.new_empty(0), x.new_empty(0)
+def _reference(x: Tensor, *tensors: Any, **options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return *reference.modfc_with_rgb(x, *tensors, **options), x.new_empty(0), x.new_empty(0)
 
 
 def _reference_backward(
-    grad_y: Tensor, kept: Tensor, demodulation: Tensor, *tensors: Any, **options: Any
+    grad_y: Tensor | None,
+    grad_rgb: Tensor | None,
+    y: Tensor | None,
+    kept: Tensor,
+    demodulation: Tensor,
+    *tensors: Any,
+    **options: Any,
 ) -> tuple[Tensor | None, ...]:
-    return reference.modfc_backward(grad_y, *tensors, **options)
+    return reference.modfc_backward(grad_y, grad_rgb, *tensors, **options)
 
 
 register(
@@ -93,8 +141,10 @@ register(
         reference=_reference,
         reference_backward=_reference_backward,
         fake=_fake,
-        grad_of=((0,), (1,), (2,), (3,), (4,)),
+        grad_of=tuple((i,) for i in range(7)),
         residuals=2,
+        kept_results=((0, _GRAD_TO_RGB),),  # y
+        passed_on=((_GRAD_SKIP, 0),),  # grad_y
         keep=_keep,
     )
 )
@@ -110,6 +160,32 @@ def _expand(noise: Tensor | None, shape: tuple[int, int, int]) -> Tensor | None:
         raise ValueError(f"modfc: noise must be {wanted}, got {list(noise.shape)}") from None
 
 
+def _modfc(
+    tensors: tuple[Tensor | None, ...],
+    impl: str,
+    *,
+    scale: float = 1.0,
+    style_offset: float = 0.0,
+    demodulate: bool = True,
+    eps: float = 1e-8,
+    activation: str = "linear",
+    alpha: float = 0.2,
+    gain: float = 1.0,
+    clamp: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """y and rgb of the op's tensors in the schema's order."""
+    names = ("x", "weight", "style", "bias", "noise", "skip", "to_rgb")
+    check_tensors("modfc", **dict(zip(names, tensors, strict=True)))
+    tensors = autocast_to_active(*tensors)
+    check_one_dtype("modfc", **dict(zip(names, tensors, strict=True)))
+    x, weight, style, bias, noise, skip, to_rgb = tensors
+    assert x is not None and weight is not None and style is not None
+    _check(x, weight, style, bias, skip, to_rgb, activation, clamp)
+    noise = _expand(noise, (x.shape[0], x.shape[1], weight.shape[0]))
+    options = (scale, style_offset, demodulate, eps, activation, alpha, gain, clamp, reduced_precision())
+    return call("modfc", impl, (x, weight, style, bias, noise, skip, to_rgb), options)
+
+
 def modfc(
     x: Tensor,
     weight: Tensor,
@@ -117,6 +193,7 @@ def modfc(
     bias: Tensor | None = None,
     noise: Tensor | None = None,
     *,
+    skip: Tensor | None = None,
     scale: float = 1.0,
     style_offset: float = 0.0,
     demodulate: bool = True,
@@ -127,7 +204,7 @@ def modfc(
     clamp: float | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    """Modulated fully connected layer: clamp(gain * act(d * (x W'^T) + noise + bias)).
+    """Modulated fully connected layer: clamp(gain * act(d * (x W'^T) + noise + bias)) + skip.
 
     W' = scale * weight * (style + style_offset) for each sample.
 
@@ -137,6 +214,7 @@ def modfc(
         style: one modulation vector a sample, [B,I].
         bias: [O] or None.
         noise: broadcastable to [B,N,O], added before the activation, or None.
+        skip: [B,N,O], added at the end, or None.
         scale: factor of weight (equalised learning rate); with demodulation it only rescales eps.
         style_offset: added to style; 1 in CIPS-3D.
         demodulate: divide by the norm of each modulated weight row, d = rsqrt(sum_i W'^2 + eps).
@@ -150,10 +228,42 @@ def modfc(
     Returns: y [B,N,O] in x's dtype (the active dtype under autocast), contiguous.
     Raises: ValueError for wrong shapes or options, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
     """
-    check_tensors("modfc", x=x, weight=weight, style=style, bias=bias, noise=noise)
-    x, weight, style, bias, noise = autocast_to_active(x, weight, style, bias, noise)
-    check_one_dtype("modfc", x=x, weight=weight, style=style, bias=bias, noise=noise)
-    _check(x, weight, style, bias, activation, clamp)
-    noise = _expand(noise, (x.shape[0], x.shape[1], weight.shape[0]))
-    options = (scale, style_offset, demodulate, eps, activation, alpha, gain, clamp, reduced_precision())
-    return call("modfc", impl, (x, weight, style, bias, noise), options)
+    return _modfc(
+        (x, weight, style, bias, noise, skip, None),
+        impl,
+        scale=scale,
+        style_offset=style_offset,
+        demodulate=demodulate,
+        eps=eps,
+        activation=activation,
+        alpha=alpha,
+        gain=gain,
+        clamp=clamp,
+    )[0]
+
+
+def modfc_with_rgb(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    to_rgb: Tensor,
+    bias: Tensor | None = None,
+    noise: Tensor | None = None,
+    *,
+    skip: Tensor | None = None,
+    impl: str = "auto",
+    **options: Any,
+) -> ModfcRgb:
+    """`modfc` and a linear map of its output to few colours, computed while y is at hand.
+
+    Args:
+        to_rgb: [K,O], K from 1 to 4 colours; their bias is left to the caller.
+        options: those of `modfc`, as are the other arguments.
+
+    Returns: ModfcRgb(y [B,N,O], rgb = y to_rgb^T [B,N,K]), both in x's dtype, contiguous. Where to_rgb requires a
+    gradient, y is saved for it: writing to y in place then makes the backward raise, as after torch.exp.
+    Raises: as `modfc`.
+    """
+    if to_rgb is None:
+        raise TypeError("modfc: to_rgb must be a torch.Tensor [K,O], got None; use cips3d_ext.modfc without it")
+    return ModfcRgb(*_modfc((x, weight, style, bias, noise, skip, to_rgb), impl, **options))

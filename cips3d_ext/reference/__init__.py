@@ -10,7 +10,7 @@ The functions have the names of their modules, as in `cips3d_ext.ops`: `referenc
 
 from .film_sine import film_sine, film_sine_backward
 from .merge_samples import merge_samples, merge_samples_gather, merge_samples_scatter
-from .modfc import modfc, modfc_backward
+from .modfc import modfc, modfc_backward, modfc_with_rgb
 from .render_rays import RenderRaysOptions, RenderRaysParts, render_rays, render_rays_backward
 from .sample_pdf import sample_pdf
 from .siren_field import COORDINATES, siren_field, siren_field_backward, siren_field_shapes
@@ -27,6 +27,7 @@ __all__ = [
     "merge_samples_scatter",
     "modfc",
     "modfc_backward",
+    "modfc_with_rgb",
     "render_rays",
     "render_rays_backward",
     "sample_pdf",

@@ -1,8 +1,11 @@
 """Modulated fully connected layer (ModFC): a linear map whose weights are scaled by a style and normalised per sample.
 
 Source: CIPS-3D (arXiv 2110.09788) `SinStyleMod`, and the 1x1 modulated convolutions of StyleGAN2, EG3D, VolumeGAN,
-StyleNeRF, CIPS and EpiGRAF. Axes: B batch, N points, I in, O out.
+StyleNeRF, CIPS and EpiGRAF; its residual skip and to-RGB head as in CIPS-3D. Axes: B batch, N points, I in, O out,
+K colours.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +20,21 @@ def modfc(
     style: Tensor,
     bias: Tensor | None = None,
     noise: Tensor | None = None,
+    skip: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """The y of modfc_with_rgb; its options."""
+    return modfc_with_rgb(x, weight, style, bias, noise, skip, **options)[0]
+
+
+def modfc_with_rgb(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor | None = None,
+    noise: Tensor | None = None,
+    skip: Tensor | None = None,
+    to_rgb: Tensor | None = None,
     *,
     scale: float = 1.0,
     style_offset: float = 0.0,
@@ -27,12 +45,14 @@ def modfc(
     gain: float = 1.0,
     clamp: float | None = None,
     reduced_precision: bool = False,
-) -> Tensor:
-    """y = clamp(gain * act(d * (x W'^T) + noise + bias)), W' = scale * W * (style + style_offset).
+) -> tuple[Tensor, Tensor]:
+    """y = clamp(gain * act(d * (x W'^T) + noise + bias)) + skip, rgb = y to_rgb^T.
 
-    d = rsqrt(sum_I W'^2 + eps) per sample and output channel, or 1 without demodulation.
-    x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to [B,N,O] -> y [B,N,O] in the dtype of x.
-    `activation` is linear, relu, lrelu (slope `alpha`) or sin; `clamp` limits |y|.
+    W' = scale * W * (style + style_offset), d = rsqrt(sum_I W'^2 + eps) per sample and output channel, or 1 without
+    demodulation.
+    x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to [B,N,O], skip [B,N,O], to_rgb [K,O]
+    -> y [B,N,O] and rgb [B,N,K] (empty [0] without to_rgb) in the dtype of x.
+    `activation` is linear, relu, lrelu (slope `alpha`) or sin; `clamp` limits |y| before the skip.
     reduced_precision is a permission for kernels; nothing is rounded here.
     """
     modulation = widen(style) + style_offset
@@ -42,16 +62,21 @@ def modfc(
         y = y if term is None else y + widen(term)
     y = gain * _activate(y, activation, alpha)
     y = y if clamp is None else y.clamp(-clamp, clamp)
-    return y.to(x.dtype)
+    y = y if skip is None else y + widen(skip)
+    rgb = y.new_empty(0) if to_rgb is None else y @ widen(to_rgb).T
+    return y.to(x.dtype), rgb.to(x.dtype)
 
 
 def modfc_backward(
-    grad_y: Tensor,
+    grad_y: Tensor | None,
+    grad_rgb: Tensor | None,
     x: Tensor,
     weight: Tensor,
     style: Tensor,
     bias: Tensor | None = None,
     noise: Tensor | None = None,
+    skip: Tensor | None = None,
+    to_rgb: Tensor | None = None,
     *,
     scale: float = 1.0,
     style_offset: float = 0.0,
@@ -64,10 +89,12 @@ def modfc_backward(
     reduced_precision: bool = False,
     grad_mask: int = ALL_GRADIENTS,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, weight, style, bias and noise (as expanded to [B,N,O]) from grad_y [B,N,O].
+    """Gradients of x, weight, style, bias, noise (as expanded to [B,N,O]), skip and to_rgb from grad_y [B,N,O] and
+    grad_rgb [B,N,K]; None where nobody used that output.
 
     In the scaled form v = d z + noise + bias with z = (x * m) W^T, m = style + style_offset and W scaled; d depends on
     m and W through q = m^2 (W^2)^T, dd/dq = -d^3 / 2. The gradient passes where |y| <= clamp; a relu's is 0 at 0.
+    What reaches y, and so the skip, is grad_y + grad_rgb to_rgb.
     """
     wide_x, wide_weight, modulation = widen(x), scale * widen(weight), widen(style) + style_offset
     scaled_x = wide_x * modulation.unsqueeze(1)
@@ -78,9 +105,11 @@ def modfc_backward(
     v = product * demodulation.unsqueeze(1)
     for term in (noise, bias):
         v = v if term is None else v + widen(term)
-    grad_v = widen(grad_y) * gain * _slope(v, activation, alpha)
+    unlimited = gain * _activate(v, activation, alpha)
+    grad_skip, grad_to_rgb = _backward_outputs(grad_y, grad_rgb, unlimited, clamp, skip, to_rgb)
+    grad_v = grad_skip * gain * _slope(v, activation, alpha)
     if clamp is not None:
-        grad_v = grad_v * ((gain * _activate(v, activation, alpha)).abs() <= clamp)
+        grad_v = grad_v * (unlimited.abs() <= clamp)
 
     grad_product = grad_v * demodulation.unsqueeze(1)
     grad_scaled_x = grad_product @ wide_weight
@@ -90,8 +119,30 @@ def modfc_backward(
         grad_q = -0.5 * demodulation**3 * (grad_v * product).sum(1)
         grad_weight = grad_weight + 2 * wide_weight * (grad_q.T @ modulation.square())
         grad_style = grad_style + 2 * modulation * (grad_q @ wide_weight.square())
-    gradients = (grad_scaled_x * modulation.unsqueeze(1), scale * grad_weight, grad_style, grad_v.sum((0, 1)), grad_v)
-    return select_gradients(gradients, (x, weight, style, bias, noise), grad_mask)
+    grad_x = grad_scaled_x * modulation.unsqueeze(1)
+    gradients = (grad_x, scale * grad_weight, grad_style, grad_v.sum((0, 1)), grad_v, grad_skip, grad_to_rgb)
+    return select_gradients(gradients, (x, weight, style, bias, noise, skip, to_rgb), grad_mask)
+
+
+def _backward_outputs(
+    grad_y: Tensor | None,
+    grad_rgb: Tensor | None,
+    unlimited: Tensor,
+    clamp: float | None,
+    skip: Tensor | None,
+    to_rgb: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """The whole gradient of y [B,N,O], and that of to_rgb [K,O] from y = clamp(unlimited) + skip."""
+    total = torch.zeros_like(unlimited)
+    if grad_y is not None:
+        total = total + widen(grad_y)
+    if to_rgb is None:
+        return total, None
+    if grad_rgb is None:
+        return total, torch.zeros_like(widen(to_rgb))
+    y = unlimited if clamp is None else unlimited.clamp(-clamp, clamp)
+    y = y if skip is None else y + widen(skip)
+    return total + widen(grad_rgb) @ widen(to_rgb), torch.einsum("bnk,bno->ko", widen(grad_rgb), y)
 
 
 def prefer_scaled_form(rows: int, in_features: int, out_features: int) -> bool:

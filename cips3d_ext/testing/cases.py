@@ -58,7 +58,8 @@ class Case:
             call = _with_field_arguments(call)
         if self.op == "volume_render":
             call.setdefault("features", None)  # type: ignore[arg-type]
-        outputs = getattr(cips3d_ext, self.op)(**call, **self.options, impl=impl)
+        name = "modfc_with_rgb" if "to_rgb" in tensors else self.op
+        outputs = getattr(cips3d_ext, name)(**call, **self.options, impl=impl)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return tuple(output for output in outputs if output is not None)
 
@@ -68,7 +69,17 @@ def _away_from_zero(values: Tensor) -> Tensor:
 
 
 def _modfc(
-    id: str, B: int, N: int, I: int, O: int, *, bias: bool = False, noise: tuple[int, ...] | None = None, **options: Any
+    id: str,
+    B: int,
+    N: int,
+    I: int,
+    O: int,
+    *,
+    bias: bool = False,
+    noise: tuple[int, ...] | None = None,
+    skip: bool = False,
+    colours: int = 0,
+    **options: Any,
 ) -> Case:
     def make(generator: torch.Generator) -> dict[str, Tensor]:
         def normal(*shape: int) -> Tensor:
@@ -79,19 +90,26 @@ def _modfc(
             tensors["bias"] = normal(O)
         if noise is not None:
             tensors["noise"] = 0.3 * normal(*noise)
+        if skip:
+            tensors["skip"] = normal(B, N, O)
+        if colours:
+            tensors["to_rgb"] = normal(colours, O) / O**0.5
         while (near := _modfc_near_kinks(tensors, options)).any():
             tensors["x"][near] = normal(int(near.sum()), I)
         return tensors
 
     names = ("x", "weight", "style") + ("bias",) * bias + ("noise",) * (noise is not None)
+    names += ("skip",) * skip + ("to_rgb",) * (colours > 0)
     return Case("modfc", id, make, names, options)
 
 
 def _modfc_near_kinks(tensors: dict[str, Any], options: dict[str, Any]) -> Tensor:
     """Rows [B,N] with an output so close to a kink of activation or clamp that rounded operands may cross it."""
 
+    activated = {name: t for name, t in tensors.items() if name not in ("skip", "to_rgb")}
+
     def run(**changes: Any) -> Tensor:
-        return cips3d_ext.modfc(**(tensors | options | changes), impl="reference")
+        return cips3d_ext.modfc(**(activated | options | changes), impl="reference")
 
     unlimited = run(clamp=None)
     distances = torch.full_like(unlimited, torch.inf)
@@ -255,6 +273,10 @@ CASES = (
     _modfc("shared_noise", 3, 4, 5, 6, noise=(4, 6), activation="sin", scale=0.7, eps=1e-3),
     _modfc("many_rows", 2, 131, 20, 24, bias=True, style_offset=1.0, activation="lrelu", alpha=0.1),
     _modfc("many_points", 2, 259, 17, 9, bias=True, style_offset=1.0, activation="lrelu", clamp=1.2),
+    _modfc("skip", 2, 9, 35, 37, skip=True, style_offset=1.0, activation="lrelu", clamp=1.2),
+    _modfc("rgb", 3, 5, 17, 33, colours=1, noise=(3, 5, 1), activation="sin"),
+    _modfc("skip_and_rgb", 2, 9, 35, 37, skip=True, colours=3, style_offset=1.0, activation="lrelu"),
+    _modfc("rgb_of_many_points", 2, 259, 17, 19, bias=True, skip=True, colours=4, activation="lrelu", clamp=1.2),
     _case("film_sine", "plain", _film((2, 5, 4), 6, film=False, bias=False)),
     _case("film_sine", "siren", _film((2, 3, 4, 35), 37), gamma_scale=15.0, gamma_offset=30.0, beta_scale=0.25),
     _case("film_sine", "positions", _film((2, 11, 3), 16), gamma_scale=15.0, gamma_offset=30.0),

@@ -14,6 +14,8 @@
 //           Each split's sum goes to the epilogue on its own; launch_segment_sum() adds them in order.
 // Limit     64-bit sizes and offsets; no tensor cores: 32 multiply-adds for 12 shared-memory words.
 #pragma once
+#include <type_traits>
+
 #include "common/cuda_launch.h"
 #include "common/cuda_platform.h"
 #include "common/cuda_sizes.h"
@@ -134,6 +136,30 @@ struct StoreSums {
   }
 };
 
+// An epilogue with kRowSums adds that many numbers up over each row of a tile: it gets them as its last argument, and
+// their sums as store_row_sums(tile along N, row, sums).
+template <class Epilogue, class = void>
+constexpr int kRowSumsOf = 0;
+template <class Epilogue>
+constexpr int kRowSumsOf<Epilogue, std::void_t<decltype(Epilogue::kRowSums)>> = Epilogue::kRowSums;
+
+// One thread's quad of a tile, of whose rows each belongs to Lanes neighbouring threads; whole warps come here.
+template <int Lanes, class Real, class Epilogue>
+__device__ __forceinline__ void finish_quad(const Epilogue& epilogue, bool inside, int64_t split, int64_t tile,
+                                            int64_t row, int64_t column, int count, const Real (&sums)[kQuad]) {
+  if constexpr (kRowSumsOf<Epilogue> == 0) {
+    if (inside) epilogue(split, row, column, count, sums);
+  } else {
+    Real of_row[kRowSumsOf<Epilogue>] = {};
+    if (inside) epilogue(split, row, column, count, sums, of_row);
+#pragma unroll
+    for (int distance = Lanes / 2; distance > 0; distance /= 2)
+#pragma unroll
+      for (int i = 0; i < kRowSumsOf<Epilogue>; ++i) of_row[i] += __shfl_xor_sync(kFullWarp, of_row[i], distance);
+    if (inside && int(threadIdx.x) % Lanes == 0) epilogue.store_row_sums(tile, row, of_row);
+  }
+}
+
 // A sample's index from a row of [B * rows_per_sample, ...]; 32-bit division is several times cheaper.
 __device__ __forceinline__ int64_t sample_of(int64_t row, int64_t rows_per_sample) {
   if (((row | rows_per_sample) >> 32) == 0) return uint32_t(row) / uint32_t(rows_per_sample);
@@ -225,8 +251,10 @@ __global__ void __launch_bounds__(kGemmThreads) gemm_kernel(GemmShape shape, A a
   const int64_t n = n0 + column;
   const int count = int(min(int64_t(kThreadN), shape.n - n));
 #pragma unroll
-  for (int i = 0; i < kThreadM; ++i)
-    if (m0 + row + i < shape.m && count > 0) epilogue(int64_t(blockIdx.z), m0 + row + i, n, count, sums[i]);
+  for (int i = 0; i < kThreadM; ++i) {
+    const bool inside = m0 + row + i < shape.m && count > 0;
+    finish_quad<kTileN / kThreadN>(epilogue, inside, blockIdx.z, blockIdx.y, m0 + row + i, n, count, sums[i]);
+  }
 }
 
 inline GemmShape gemm_shape(int64_t m, int64_t n, int64_t k, int64_t splits, int tile_k) {

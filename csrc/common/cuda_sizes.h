@@ -23,14 +23,19 @@ inline Product product_of(CudaDtype dtype, bool reduced_precision) {
   return dtype == CudaDtype::kFloat32 && reduced_precision ? Product::kSplit : Product::kExact;
 }
 
+// Tiles that a product's rows and columns fall into.
+inline int64_t tiles_of_rows(Product product, int64_t m) {
+  return ceil_div(m, product == Product::kExact ? kTileM : kTensorTileM);
+}
+inline int64_t tiles_of_columns(Product product, int64_t n) {
+  return ceil_div(n, product == Product::kExact ? kTileN : tensor_tile_n(product));
+}
+
 // Parts of K worth giving to blocks of their own: enough blocks to fill a large GPU, parts long enough to pay for the
 // extra pass that adds them up.
 inline int64_t gemm_splits(Product product, int64_t m, int64_t n, int64_t k) {
   constexpr int64_t kBlocksWanted = 512, kShortestPart = 512;
-  const bool exact = product == Product::kExact;
-  const int64_t tiles_m = ceil_div(m, exact ? kTileM : kTensorTileM);
-  const int64_t tiles_n = ceil_div(n, exact ? kTileN : tensor_tile_n(product));
-  const int64_t tiles = std::max<int64_t>(1, tiles_m * tiles_n);
+  const int64_t tiles = std::max<int64_t>(1, tiles_of_rows(product, m) * tiles_of_columns(product, n));
   return std::max<int64_t>(1, std::min(ceil_div(k, kShortestPart), kBlocksWanted / tiles));
 }
 

@@ -264,7 +264,9 @@ __global__ void __launch_bounds__(kTensorThreads, 2) tensor_gemm_kernel(GemmShap
     const int row = i / kQuadsInRow, column = i % kQuadsInRow * kQuad;
     const int count = int(min(int64_t(kQuad), shape.n - (n0 + column)));
     const Quad<float> quad = *reinterpret_cast<const Quad<float>*>(tile + row * Sums::kPitch + column);
-    if (m0 + row < shape.m && count > 0) epilogue(int64_t(blockIdx.y), m0 + row, n0 + column, count, quad.element);
+    const bool inside = m0 + row < shape.m && count > 0;
+    finish_quad<kQuadsInRow>(epilogue, inside, blockIdx.y, n0 / Sums::kTileN, m0 + row, n0 + column, count,
+                             quad.element);
   }
 }
 

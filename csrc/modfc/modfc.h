@@ -1,11 +1,12 @@
 // Contract of modfc: what its arguments are, checked once for the CPU and the CUDA library. The math is in
 // modfc_math.h.
 //
-// Axes: B batch, N points, I in, O out.
-//   x [B,N,I], weight [O,I], style [B,I], bias [O], noise [B,N,O], one dtype, one device -> y [B,N,O] of that dtype,
-//   contiguous. The noise is read through its strides, since it is usually an expanded [N,1] or [B,N,1].
+// Axes: B batch, N points, I in, O out, K colours.
+//   x [B,N,I], weight [O,I], style [B,I], bias [O], noise [B,N,O], skip [B,N,O], to_rgb [K,O], one dtype, one device
+//   -> y [B,N,O] and rgb [B,N,K] (empty without to_rgb) of that dtype, contiguous. The noise is read through its
+//   strides, since it is usually an expanded [N,1] or [B,N,1].
 //   Forward also returns what its `keep` asks for, for backward alone: `kept` and d [B,O]. A backward that is given
-//   empty tensors in their place computes what it needs again.
+//   empty tensors in their place computes what it needs again. It gets y only where the gradient of to_rgb is wanted.
 //
 // Each library registers  m.impl("modfc", TORCH_BOX(&modfc_entry<modfc_cpu>))  with functions of the checked ModfcCall.
 #pragma once
@@ -17,7 +18,7 @@ namespace cips3d {
 // One checked call. All tensors but the noise are contiguous.
 struct ModfcCall {
   Tensor x, weight, style;
-  std::optional<Tensor> bias, noise;
+  std::optional<Tensor> bias, noise, skip, to_rgb;
   ModfcOptions options;
   ModfcSizes sizes;
   ModfcNoiseStrides noise_strides;
@@ -32,11 +33,24 @@ struct ModfcKept {
   Tensor kept, demodulation;
 };
 
-using ModfcOutputs = std::tuple<Tensor, Tensor, Tensor>;  // y and ModfcKept
-using ModfcGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+// What backward is given of the results: gradients, absent where nobody used that result, and y. All contiguous.
+struct ModfcResults {
+  std::optional<Tensor> grad_y, grad_rgb, y;
+};
+
+using ModfcOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // y, rgb and ModfcKept
+using ModfcGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Positions in grad_mask and in the tuple that modfc_backward returns.
-enum ModfcGradient : int { kModfcGradX, kModfcGradWeight, kModfcGradStyle, kModfcGradBias, kModfcGradNoise };
+enum ModfcGradient : int {
+  kModfcGradX,
+  kModfcGradWeight,
+  kModfcGradStyle,
+  kModfcGradBias,
+  kModfcGradNoise,
+  kModfcGradSkip,
+  kModfcGradToRgb
+};
 
 inline ModfcActivation parse_modfc_activation(const std::string& name) {
   if (name == "linear") return ModfcActivation::kLinear;
@@ -69,26 +83,40 @@ inline void check_modfc(const ModfcCall& call) {
     check_shape(op, "noise", *call.noise, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y (expand it)");
     check_like(op, "noise", *call.noise, "x", call.x);
   }
+  if (call.skip) {
+    check_shape(op, "skip", *call.skip, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y");
+    check_like(op, "skip", *call.skip, "x", call.x);
+  }
+  if (call.to_rgb) {
+    check_shape(op, "to_rgb", *call.to_rgb, {sizes.colours, sizes.outputs}, "[K,O] with the O of weight");
+    STD_TORCH_CHECK(1 <= sizes.colours && sizes.colours <= kModfcMostColours, "modfc: to_rgb must have 1 to ",
+                    kModfcMostColours, " colours, got ", shape_text(*call.to_rgb));
+    check_like(op, "to_rgb", *call.to_rgb, "x", call.x);
+  }
 }
 
 // The schema's arguments as one checked call.
 inline ModfcCall make_modfc_call(const Tensor& x, const Tensor& weight, const Tensor& style,
-                                 const std::optional<Tensor>& bias, const std::optional<Tensor>& noise, double scale,
+                                 const std::optional<Tensor>& bias, const std::optional<Tensor>& noise,
+                                 const std::optional<Tensor>& skip, const std::optional<Tensor>& to_rgb, double scale,
                                  double style_offset, bool demodulate, double eps, const std::string& activation,
                                  double alpha, double gain, std::optional<double> clamp, bool reduced_precision) {
   check_floating("modfc", "x", x);
   check_dimensions("modfc", "x", x, 3, "[B,N,I]");
   check_dimensions("modfc", "weight", weight, 2, "[O,I]");
+  if (to_rgb) check_dimensions("modfc", "to_rgb", *to_rgb, 2, "[K,O]");
   STD_TORCH_CHECK(!clamp || *clamp >= 0, "modfc: clamp must be None or >= 0, got ", clamp.value_or(0));
   const ModfcOptions options{scale, style_offset,      demodulate,       eps, parse_modfc_activation(activation), alpha,
                              gain,  clamp.has_value(), clamp.value_or(0)};
-  ModfcCall call{x,  weight,           style, bias, noise, options, {x.size(0), x.size(1), x.size(2), weight.size(0)},
-                 {}, reduced_precision};
+  const ModfcSizes sizes{x.size(0), x.size(1), x.size(2), weight.size(0), to_rgb ? to_rgb->size(0) : 0};
+  ModfcCall call{x, weight, style, bias, noise, skip, to_rgb, options, sizes, {}, reduced_precision};
   check_modfc(call);
   call.x = as_contiguous(x);
   call.weight = as_contiguous(weight);
   call.style = as_contiguous(style);
   call.bias = as_contiguous(bias);
+  call.skip = as_contiguous(skip);
+  call.to_rgb = as_contiguous(to_rgb);
   if (noise) call.noise_strides = {noise->stride(0), noise->stride(1), noise->stride(2)};
   return call;
 }
@@ -111,34 +139,53 @@ inline ModfcKept make_modfc_kept(const ModfcCall& call, const Tensor& kept, cons
   return {as_contiguous(kept), as_contiguous(demodulation)};
 }
 
+inline ModfcResults make_modfc_results(const ModfcCall& call, const std::optional<Tensor>& grad_y,
+                                       const std::optional<Tensor>& grad_rgb, const std::optional<Tensor>& y,
+                                       int64_t grad_mask) {
+  constexpr const char* op = "modfc_backward";
+  const ModfcSizes& sizes = call.sizes;
+  const auto check = [&](const char* name, const std::optional<Tensor>& t, int64_t columns, const char* axes) {
+    if (!t) return;
+    check_shape(op, name, *t, {sizes.batch, sizes.points, columns}, axes);
+    check_like(op, name, *t, "x", call.x);
+  };
+  check("grad_y", grad_y, sizes.outputs, "[B,N,O] like y");
+  check("y", y, sizes.outputs, "[B,N,O]");
+  STD_TORCH_CHECK(!grad_rgb || call.to_rgb, op, ": grad_rgb needs to_rgb, got none");
+  check("grad_rgb", grad_rgb, sizes.colours, "[B,N,K] with the K of to_rgb");
+  const bool needs_y = grad_rgb && (grad_mask >> kModfcGradToRgb & 1) != 0;
+  STD_TORCH_CHECK(!needs_y || y, op, ": the gradient of to_rgb needs y, got none");
+  return {as_contiguous(grad_y), as_contiguous(grad_rgb), as_contiguous(y)};
+}
+
 using ModfcForward = ModfcOutputs(const ModfcCall&, ModfcKeep);
 
 template <ModfcForward* Forward>
 ModfcOutputs modfc_entry(Tensor x, Tensor weight, Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise,
-                         double scale, double style_offset, bool demodulate, double eps, StringArgument activation,
-                         double alpha, double gain, std::optional<double> clamp, bool reduced_precision,
-                         StringArgument keep) {
-  return Forward(make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps, activation.take(),
-                                 alpha, gain, clamp, reduced_precision),
+                         std::optional<Tensor> skip, std::optional<Tensor> to_rgb, double scale, double style_offset,
+                         bool demodulate, double eps, StringArgument activation, double alpha, double gain,
+                         std::optional<double> clamp, bool reduced_precision, StringArgument keep) {
+  return Forward(make_modfc_call(x, weight, style, bias, noise, skip, to_rgb, scale, style_offset, demodulate, eps,
+                                 activation.take(), alpha, gain, clamp, reduced_precision),
                  parse_modfc_keep(keep.take()));
 }
 
-// Type of a library's backward: (call, grad_y contiguous, what forward kept, grad_mask); a gradient nobody wants is
-// no_gradient().
-using ModfcBackward = ModfcGradients(const ModfcCall&, const Tensor&, const ModfcKept&, int64_t);
+// Type of a library's backward: (call, gradients of the results, what forward kept, grad_mask); a gradient nobody wants
+// is no_gradient().
+using ModfcBackward = ModfcGradients(const ModfcCall&, const ModfcResults&, const ModfcKept&, int64_t);
 
 template <ModfcBackward* Backward>
-ModfcGradients modfc_backward_entry(Tensor grad_y, Tensor kept, Tensor demodulation, Tensor x, Tensor weight,
-                                    Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise, double scale,
+ModfcGradients modfc_backward_entry(std::optional<Tensor> grad_y, std::optional<Tensor> grad_rgb,
+                                    std::optional<Tensor> y, Tensor kept, Tensor demodulation, Tensor x, Tensor weight,
+                                    Tensor style, std::optional<Tensor> bias, std::optional<Tensor> noise,
+                                    std::optional<Tensor> skip, std::optional<Tensor> to_rgb, double scale,
                                     double style_offset, bool demodulate, double eps, StringArgument activation,
                                     double alpha, double gain, std::optional<double> clamp, bool reduced_precision,
                                     int64_t grad_mask) {
-  const ModfcCall call = make_modfc_call(x, weight, style, bias, noise, scale, style_offset, demodulate, eps,
-                                         activation.take(), alpha, gain, clamp, reduced_precision);
-  const ModfcSizes& sizes = call.sizes;
-  check_shape("modfc_backward", "grad_y", grad_y, {sizes.batch, sizes.points, sizes.outputs}, "[B,N,O] like y");
-  check_like("modfc_backward", "grad_y", grad_y, "x", x);
-  return Backward(call, as_contiguous(grad_y), make_modfc_kept(call, kept, demodulation), grad_mask);
+  const ModfcCall call = make_modfc_call(x, weight, style, bias, noise, skip, to_rgb, scale, style_offset, demodulate,
+                                         eps, activation.take(), alpha, gain, clamp, reduced_precision);
+  return Backward(call, make_modfc_results(call, grad_y, grad_rgb, y, grad_mask),
+                  make_modfc_kept(call, kept, demodulation), grad_mask);
 }
 
 }  // namespace cips3d

@@ -22,6 +22,8 @@ ModfcCpuCall plain_call(const ModfcCall& call) {
   plain.style = data(call.style);
   plain.bias = data(call.bias);
   plain.noise = data(call.noise);
+  plain.skip = data(call.skip);
+  plain.to_rgb = data(call.to_rgb);
   return plain;
 }
 
@@ -47,7 +49,7 @@ Tensor new_linear(const ModfcCall& call) {
   return on_huge_pages(torch::stable::new_empty(call.x, shape, computing_type(call.x.scalar_type())));
 }
 
-// The kernels of forward, for y and what is kept of it, where `plain` points to memory for them.
+// The kernels of forward, for y, rgb and what is kept of them, where `plain` points to memory for them.
 void run_forward(const ModfcCall& call, ModfcCpuCall plain) {
   Memory memory(call.x);
   const ModfcCpuKernels& kernels = kernels_for(call.x);
@@ -71,6 +73,8 @@ ModfcOutputs modfc_cpu(const ModfcCall& call, ModfcKeep keep) {
     return on_huge_pages(torch::stable::new_empty(call.x, size, type));
   };
   const Tensor y = make(shape, call.x.scalar_type());
+  Tensor rgb = no_gradient(call.x);
+  if (call.to_rgb) rgb = make({sizes.batch, sizes.points, sizes.colours}, call.x.scalar_type());
   const Tensor kept = keep == ModfcKeep::kLinear     ? new_linear(call)
                       : keep == ModfcKeep::kBranches ? make(shape, ScalarType::Byte)
                                                      : no_gradient(call.x);
@@ -79,12 +83,15 @@ ModfcOutputs modfc_cpu(const ModfcCall& call, ModfcKeep keep) {
   if (y.numel() > 0) {
     ModfcCpuCall plain = plain_call(call);
     plain.y = data(y);
+    plain.rgb = call.to_rgb ? data(rgb) : nullptr;
     plain.linear = keep == ModfcKeep::kLinear ? data(kept) : nullptr;
     plain.branches = keep == ModfcKeep::kBranches ? static_cast<uint8_t*>(data(kept)) : nullptr;
     plain.demodulation = demodulate ? data(d) : nullptr;
     run_forward(call, plain);
+  } else {
+    zero_all(std::make_tuple(rgb));
   }
-  return {y, kept, keeps ? d : no_gradient(call.x)};
+  return {y, rgb, kept, keeps ? d : no_gradient(call.x)};
 }
 
 // What forward kept, as pointers; what backward needs and was not given is computed again.
@@ -129,6 +136,7 @@ void run_backward(const ModfcCall& call, ModfcCpuCall plain) {
   plain.squares = memory.if_needed(through_d && plain.grad_style, outputs * inputs);
   plain.grad_square_panels = memory.if_needed(plain.squares, panels_size(call.sizes));
   plain.bias_sums = memory.if_needed(plain.grad_bias, tiles * padded(outputs));
+  plain.to_rgb_sums = memory.if_needed(plain.grad_to_rgb, tiles * call.sizes.colours * padded(outputs));
   plain.demodulation_sums = memory.if_needed(through_d, segments * padded(outputs));
   plain.style_sums = memory.if_needed(plain.grad_panels, segments * padded(inputs));
   plain.weight_partials = memory.if_needed(plain.grad_weight, workers * partial);
@@ -138,9 +146,9 @@ void run_backward(const ModfcCall& call, ModfcCpuCall plain) {
   kernels.pack(plain);
   parallel_shares(tiles, workers,
                   [&](int64_t worker, int64_t first, int64_t last) { kernels.backward(plain, worker, first, last); });
-  if (plain.grad_bias)
+  if (plain.grad_bias || plain.grad_to_rgb)
     parallel_shares(groups, worker_count(groups), [&](int64_t, int64_t first, int64_t last) {
-      kernels.reduce_bias(plain, first * kPadding, std::min(last * kPadding, outputs));
+      kernels.reduce_tiles(plain, first * kPadding, std::min(last * kPadding, outputs));
     });
   if (through_d || plain.grad_style)
     parallel_shares(samples, square_workers, [&](int64_t worker, int64_t first, int64_t last) {
@@ -152,25 +160,35 @@ void run_backward(const ModfcCall& call, ModfcCpuCall plain) {
     });
 }
 
-ModfcGradients modfc_backward_cpu(const ModfcCall& call, const Tensor& grad_y, const ModfcKept& given,
+ModfcGradients modfc_backward_cpu(const ModfcCall& call, const ModfcResults& results, const ModfcKept& given,
                                   int64_t grad_mask) {
   const auto wanted = [&](ModfcGradient which) { return (grad_mask >> which & 1) != 0; };
   const auto gradient = [&](ModfcGradient which, const std::optional<Tensor>& like) {
     return like && wanted(which) ? output_like(*like) : no_gradient(call.x);
   };
-  const ModfcGradients grads{gradient(kModfcGradX, call.x), gradient(kModfcGradWeight, call.weight),
+  const ModfcGradients grads{gradient(kModfcGradX, call.x),         gradient(kModfcGradWeight, call.weight),
                              gradient(kModfcGradStyle, call.style), gradient(kModfcGradBias, call.bias),
-                             gradient(kModfcGradNoise, call.noise)};
-  if (grad_y.numel() == 0) return zero_all(grads);
+                             gradient(kModfcGradNoise, call.noise), gradient(kModfcGradSkip, call.skip),
+                             gradient(kModfcGradToRgb, call.to_rgb)};
+  if (call.sizes.batch * call.sizes.points * call.sizes.outputs == 0) return zero_all(grads);
 
   const auto pointer = [&](ModfcGradient which, const Tensor& grad) { return wanted(which) ? data(grad) : nullptr; };
   ModfcCpuCall plain = plain_call(call);
-  plain.grad_y = data(grad_y);
+  plain.grad_y = data(results.grad_y);
+  plain.grad_rgb = data(results.grad_rgb);
+  plain.kept_y = data(results.y);
   plain.grad_x = pointer(kModfcGradX, std::get<kModfcGradX>(grads));
   plain.grad_weight = pointer(kModfcGradWeight, std::get<kModfcGradWeight>(grads));
   plain.grad_style = pointer(kModfcGradStyle, std::get<kModfcGradStyle>(grads));
   plain.grad_bias = call.bias ? pointer(kModfcGradBias, std::get<kModfcGradBias>(grads)) : nullptr;
   plain.grad_noise = call.noise ? pointer(kModfcGradNoise, std::get<kModfcGradNoise>(grads)) : nullptr;
+  plain.grad_skip = call.skip ? pointer(kModfcGradSkip, std::get<kModfcGradSkip>(grads)) : nullptr;
+  const Tensor& grad_to_rgb = std::get<kModfcGradToRgb>(grads);
+  if (results.grad_rgb) {
+    plain.grad_to_rgb = pointer(kModfcGradToRgb, grad_to_rgb);
+  } else {
+    zero_all(std::make_tuple(grad_to_rgb));
+  }
   const Kept kept(call, given, plain);
   run_backward(call, plain);
   return grads;

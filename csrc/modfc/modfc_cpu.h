@@ -13,13 +13,14 @@ struct ModfcCpuCall {
   ModfcSizes sizes;
   ModfcOptions options;
   ModfcNoiseStrides noise_strides;
-  const void *x, *weight, *style, *bias, *noise, *grad_y;
-  void *y, *grad_x, *grad_weight, *grad_style, *grad_bias, *grad_noise;
+  const void *x, *weight, *style, *bias, *noise, *skip, *to_rgb, *grad_y, *grad_rgb;
+  void *y, *rgb, *grad_x, *grad_weight, *grad_style, *grad_bias, *grad_noise, *grad_skip, *grad_to_rgb;
 
-  // From forward to backward. Beside d at most one of the other two; with neither, act and clamp are the identity.
+  // From forward to backward. Beside d at most one of the next two; with neither, act and clamp are the identity.
   void* demodulation;  // T [B,O]: d; null without demodulation
   void* linear;        // T [B,N,O]: x W'^T before d
   uint8_t* branches;   // [B,N,O]: the pieces of act and clamp that each u is in
+  const void* kept_y;  // [B,N,O]: y; null without grad_to_rgb
 
   void* panels;              // E, W packed for x W^T
   void* grad_panels;         // E, W packed for grad_linear W; null if neither grad_x nor grad_style is wanted
@@ -27,6 +28,7 @@ struct ModfcCpuCall {
   void* square_panels;       // E, W^2 packed for d
   void* grad_square_panels;  // E, W^2 packed for the modulation's gradient through d
   void* bias_sums;           // T [tiles, padded O]: sums over a tile's points of grad_u
+  void* to_rgb_sums;         // T [tiles, K, padded O]: the same of grad_rgb y
   void* demodulation_sums;   // T [segments, padded O]: sums over points of d grad_u linear; null if d has no gradient
   void* style_sums;          // T [segments, padded I]: sums over points of the modulation's gradient
   void* weight_partials;     // T [workers, weight_partial()]: each worker's share of grad_weight
@@ -44,9 +46,9 @@ struct ModfcCpuKernels {
   void (*pack)(const ModfcCpuCall&);
   void (*demodulate)(const ModfcCpuCall&, int64_t first_sample_tile, int64_t last_sample_tile);
   void (*forward)(const ModfcCpuCall&, int64_t first_tile, int64_t last_tile);
-  // The backward in order: the points, the bias, the samples' styles, the sums over workers.
+  // The backward in order: the points, bias and to_rgb, the samples' styles, the sums over workers.
   void (*backward)(const ModfcCpuCall&, int64_t worker, int64_t first_tile, int64_t last_tile);
-  void (*reduce_bias)(const ModfcCpuCall&, int64_t first_output, int64_t last_output);  // multiples of kPadding
+  void (*reduce_tiles)(const ModfcCpuCall&, int64_t first_output, int64_t last_output);  // multiples of kPadding
   void (*backward_style)(const ModfcCpuCall&, int64_t worker, int64_t first_sample_tile, int64_t last_sample_tile);
   void (*reduce_weight)(const ModfcCpuCall&, int64_t workers, int64_t square_workers, int64_t first_output,
                         int64_t last_output);

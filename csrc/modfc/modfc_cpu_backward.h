@@ -1,9 +1,9 @@
 // modfc's backward on the CPU.
 //
-// Computes  the gradients of all five inputs from grad_y and what forward kept (ModfcCpuCall)
+// Computes  the gradients of all inputs from grad_y, grad_rgb and what forward kept (ModfcCpuCall)
 // Axes      as in modfc_cpu_kernels.h
 // Launch    a worker adds the tiles it takes to its own share of grad_weight
-// Traffic   reads x, grad_y and what was kept, and writes grad_x once
+// Traffic   reads x, grad_y and what was kept, and writes grad_x and grad_skip once
 // Numerics  float32 (float64 for float64), rounded once at the end; bfloat16 with dot products: grad_linear and d's
 //           gradient are rounded too; sums over points tile by tile
 // Limit     the multiply-adds of two products as large as forward's. d's gradient, sum_n grad_u linear, has no product
@@ -11,6 +11,7 @@
 //           sample it is sum_i W grad_W of that sample
 #pragma once
 #include "modfc/modfc_cpu_block.h"
+#include "modfc/modfc_cpu_colours.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
 namespace {
@@ -21,44 +22,54 @@ CIPS3D_INLINE void add_to(T* sum, bool is_first, Vec<T> v) {
   store(sum, is_first ? v : load(sum) + v);
 }
 
-// grad_linear of one row into `z`, grad_noise, and the row's shares of the sums over points.
+// Where the sums over points of one tile and segment grow; null where nobody wants them.
+template <class T>
+struct PointSums {
+  T *bias, *to_rgb, *demodulation;
+};
+
+// grad_linear of one row into `z`, grad_noise and grad_skip, and the row's shares of the sums over points.
 template <class S>
 CIPS3D_INLINE void backward_row(const ModfcCpuCall& call, const Output<S>& shared_output, int64_t sample, int64_t row,
-                                bool first_of_tile, bool first_of_segment, Compute<S>* bias_sums,
-                                Compute<S>* demodulation_sums, Operand<S>* z) {
+                                bool first_of_tile, bool first_of_segment, const PointSums<Compute<S>>& sums,
+                                Destination<S> grad_skip, Operand<S>* z) {
   using T = Compute<S>;
   const Output<S> output = shared_output;
+  const GradOfRow<S> grad_of_row(call, row);
   const int64_t outputs = call.sizes.outputs, point = row - sample * call.sizes.points;
-  const S* grad_y = static_cast<const S*>(call.grad_y);
   const T* kept = static_cast<const T*>(call.linear);
   S* grad_noise = static_cast<S*>(call.grad_noise);
   for (int64_t j = 0; j < outputs; j += kLanes<T>) {
     const int64_t at = row * outputs + j, left = outputs - j;
-    const Vec<T> d = output.demodulation_at(sample, j), grad = load_first(grad_y + at, left);
+    const Vec<T> d = output.demodulation_at(sample, j), grad = grad_of_row.at(j);
     const Vec<T> linear = kept ? load_first(kept + at, left) : Vec<T>{};
     const Vec<T> grad_u =
         kept            ? output.gradient(linear * d + output.noise_at(sample, point, j) + output.bias_at(j), grad)
         : call.branches ? output.gradient_in_branch(load_bytes<T>(call.branches + at, left), grad)
                         : grad * output.gain;
     const Vec<T> grad_linear = grad_u * d;
+    if (grad_skip.array) grad_skip.write(at, left, grad);
     if (grad_noise) store_first(grad_noise + at, left, grad_u);
-    if (bias_sums) add_to(bias_sums + j, first_of_tile, grad_u);
-    if (demodulation_sums) add_to(demodulation_sums + j, first_of_segment, grad_linear * linear);
+    if (sums.bias) add_to(sums.bias + j, first_of_tile, grad_u);
+    if (sums.to_rgb) grad_of_row.add_to_rgb_terms(j, first_of_tile, sums.to_rgb);
+    if (sums.demodulation) add_to(sums.demodulation + j, first_of_segment, grad_linear * linear);
     store(z + j, grad_linear);
   }
 }
 
 template <class S>
 void backward_outputs(const ModfcCpuCall& call, const Output<S>& output, const TileRows& tile, int64_t rows,
-                      Operand<S>* z) {
+                      Destination<S> grad_skip, Operand<S>* z) {
   using T = Compute<S>;
   const int64_t width = padded(call.sizes.outputs);
-  T* bias_sums = call.bias_sums ? static_cast<T*>(call.bias_sums) + tile.tile() * width : nullptr;
+  PointSums<T> sums{};
+  if (call.bias_sums) sums.bias = static_cast<T*>(call.bias_sums) + tile.tile() * width;
+  if (call.to_rgb_sums) sums.to_rgb = static_cast<T*>(call.to_rgb_sums) + tile.tile() * call.sizes.colours * width;
   tile.for_each_sample(0, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     const int64_t segment = call.tiles().segment(tile.tile(), sample);
-    T* sums = call.demodulation_sums ? static_cast<T*>(call.demodulation_sums) + segment * width : nullptr;
+    if (call.demodulation_sums) sums.demodulation = static_cast<T*>(call.demodulation_sums) + segment * width;
     for (int64_t row = begin; row < end; ++row)
-      backward_row<S>(call, output, sample, tile.tile() * kTileRows + row, row == 0, row == begin, bias_sums, sums,
+      backward_row<S>(call, output, sample, tile.tile() * kTileRows + row, row == 0, row == begin, sums, grad_skip,
                       z + row * row_stride(call.sizes.outputs));
   });
 }
@@ -158,6 +169,7 @@ void backward(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int6
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const RowTiles tiles = call.tiles();
   const Destination<S> grad_x(call.grad_x, tiles.rows(), inputs);
+  const Destination<S> grad_skip(call.grad_skip, tiles.rows(), outputs);
   const Output<S> output(call);
   ModulatedTile<S> input(call);
   ZeroedScratch<E> z(kTileRows * row_stride(outputs));
@@ -165,7 +177,7 @@ void backward(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int6
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t rows = tiles.rows_in(tile);
     input.enter(tile);
-    backward_outputs<S>(call, output, input.rows(), rows, z);
+    backward_outputs<S>(call, output, input.rows(), rows, grad_skip, z);
     weight_gradient.add(input.rows(), rows, z, input.x(), tile + 1 == last_tile);
     if (!call.grad_panels) continue;
     multiply(rows, outputs, inputs, static_cast<const E*>(z), row_stride(outputs),
@@ -174,18 +186,25 @@ void backward(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int6
              });
   }
   grad_x.finish();
+  grad_skip.finish();
 }
 
+// Some outputs of grad_bias and grad_to_rgb from the tiles' sums.
 template <class S>
-void reduce_bias(const ModfcCpuCall& call, int64_t first_output, int64_t last_output) {
+void reduce_tiles(const ModfcCpuCall& call, int64_t first_output, int64_t last_output) {
   using T = Compute<S>;
-  const int64_t outputs = call.sizes.outputs;
-  for (int64_t j = first_output; j < last_output; j += kLanes<T>) {
-    Vec<T> total = {};
-    for (int64_t tile = 0; tile < call.tiles().count(); ++tile)
-      total += load(static_cast<const T*>(call.bias_sums) + tile * padded(outputs) + j);
-    store_first(static_cast<S*>(call.grad_bias) + j, outputs - j, total);
-  }
+  const int64_t outputs = call.sizes.outputs, width = padded(outputs), colours = call.sizes.colours;
+  const auto add_up = [&](const T* sums, int64_t stride, S* gradient) {
+    for (int64_t j = first_output; j < last_output; j += kLanes<T>) {
+      Vec<T> total = {};
+      for (int64_t tile = 0; tile < call.tiles().count(); ++tile) total += load(sums + tile * stride + j);
+      store_first(gradient + j, outputs - j, total);
+    }
+  };
+  if (call.bias_sums) add_up(static_cast<const T*>(call.bias_sums), width, static_cast<S*>(call.grad_bias));
+  for (int64_t k = 0; call.to_rgb_sums && k < colours; ++k)
+    add_up(static_cast<const T*>(call.to_rgb_sums) + k * width, colours * width,
+           static_cast<S*>(call.grad_to_rgb) + k * outputs);
 }
 
 // The gradients of one sample's square sums, as a row for a product.

@@ -1,10 +1,10 @@
 // modfc's CPU kernels: compiled once per SIMD level (simd.h) for each dtype. This file: forward and the table; the
 // backward is in modfc_cpu_backward.h.
 //
-// Computes  y = clamp(gain * act(d * ((x * m) W^T) + noise + bias)), and what backward needs of it
-// Axes      B batch, N points, I in, O out; tiles of kTileRows of the B * N rows, or of the B samples (cpu_tiles.h)
-// Launch    any thread takes any tiles
-// Traffic   reads x and writes y once. There are no weights per sample: m scales a tile of x in L2, d the results in
+// Computes  y = clamp(gain * act(d * ((x * m) W^T) + noise + bias)) + skip, rgb = y to_rgb^T, and what backward needs
+// Axes      B batch, N points, I in, O out, K colours; tiles of kTileRows of the B * N rows, or of the B samples
+// (cpu_tiles.h) Launch    any thread takes any tiles Traffic   reads x and skip and writes y once. There are no weights
+// per sample: m scales a tile of x in L2, d the results in
 //           registers, d's sums are one product of squares
 // Numerics  float32 (float64 for float64), rounded once at the end; bfloat16 with dot products: x * m, m^2 and W^2 are
 //           rounded too
@@ -54,23 +54,30 @@ void demodulate(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile)
   }
 }
 
-// y of one block of rows and columns, and what is kept of it; each may be null.
+// y of one block of rows and columns with its share of the colours, and what is kept of it; y and kept may be null.
 template <class S>
 CIPS3D_INLINE void forward_block(const ModfcCpuCall& call, const Output<S>& shared_output, const TileRows& tile,
                                  int64_t first_row, int64_t rows, int64_t first_column, const Compute<S>* c,
-                                 Destination<S> y, Destination<Compute<S>> kept) {
+                                 Destination<S> y, RgbTile<S>& rgb, Destination<Compute<S>> kept) {
   using T = Compute<S>;
   const Output<S> output = shared_output;
+  const S* skip = static_cast<const S*>(call.skip);
   const int64_t outputs = call.sizes.outputs, points = call.sizes.points, tile_row = tile.tile() * kTileRows;
   tile.for_each_sample(first_row, rows, [&](int64_t sample, int64_t begin, int64_t end) {
     for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
       const int64_t j = first_column + v;
       const Vec<T> d = output.demodulation_at(sample, j), bias = output.bias_at(j);
+      const Colours<Vec<T>> to_rgb = to_rgb_at<S>(call, j);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = (tile_row + row) * outputs + j;
         const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v);
         const Vec<T> u = linear * d + output.noise_at(sample, tile_row + row - sample * points, j) + bias;
-        if (y.array) y.write(at, outputs - j, output.activate(u));
+        if (y.array) {
+          const Vec<T> activated = output.activate(u);
+          const Vec<T> value = skip ? activated + load_first(skip + at, outputs - j) : activated;
+          y.write(at, outputs - j, value);
+          rgb.add(row, value, to_rgb);
+        }
         if (kept.array) kept.write(at, outputs - j, linear);
         if (call.branches) store_bytes<T>(call.branches + at, outputs - j, output.branch(u));
       }
@@ -85,6 +92,7 @@ void read_ahead(const ModfcCpuCall& call, int64_t tile, ReadAhead& next) {
   const int64_t rows = tiles.rows_in(tile), samples = tiles.last_sample(tile) - tiles.first_sample(tile) + 1;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   next.add(static_cast<const S*>(call.x), tile * kTileRows * inputs, rows * inputs);
+  next.add(static_cast<const S*>(call.skip), tile * kTileRows * outputs, rows * outputs);
   next.add(static_cast<const Compute<S>*>(call.demodulation), tiles.first_sample(tile) * outputs, samples * outputs);
 }
 
@@ -96,17 +104,20 @@ void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
   const Destination<T> kept(call.linear, call.tiles().rows(), outputs);
   const Output<S> output(call);
   ModulatedTile<S> input(call);
+  RgbTile<S> rgb(call);
   ReadAhead next;
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t rows_in_tile = call.tiles().rows_in(tile);
     input.enter(tile);
+    rgb.start();
     next.start(blocks_of<Operand<S>>(rows_in_tile, outputs));
     if (tile + 1 < last_tile) read_ahead<S>(call, tile + 1, next);
     multiply(rows_in_tile, inputs, outputs, input.x(), row_stride(inputs), static_cast<const Operand<S>*>(call.panels),
              [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
                next.step();
-               forward_block<S>(call, output, input.rows(), first_row, rows, first_column, c, y, kept);
+               forward_block<S>(call, output, input.rows(), first_row, rows, first_column, c, y, rgb, kept);
              });
+    rgb.finish(tile, rows_in_tile);
   }
   y.finish();
   kept.finish();
@@ -114,7 +125,7 @@ void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
 
 template <class S>
 constexpr ModfcCpuKernels kernels_of() {
-  return {pack_weight<S>, demodulate<S>, forward<S>, backward<S>, reduce_bias<S>, backward_style<S>, reduce_weight<S>};
+  return {pack_weight<S>, demodulate<S>, forward<S>, backward<S>, reduce_tiles<S>, backward_style<S>, reduce_weight<S>};
 }
 constexpr ModfcCpuKernels kKernels[kCpuDtypes] = {kernels_of<double>(), kernels_of<float>(), kernels_of<bfloat16>(),
                                                   kernels_of<float16>()};

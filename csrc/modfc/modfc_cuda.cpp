@@ -19,6 +19,8 @@ static ModfcCudaCall make_cuda_call(const ModfcCall& call) {
   cuda.style = data(call.style);
   cuda.bias = data(call.bias);
   cuda.noise = data(call.noise);
+  cuda.skip = data(call.skip);
+  cuda.to_rgb = data(call.to_rgb);
   return cuda;
 }
 
@@ -31,25 +33,36 @@ static ModfcOutputs modfc_cuda(const ModfcCall& call, ModfcKeep) {
   Tensor y = new_output(call.x, {s.batch, s.points, s.outputs});
   ModfcCudaCall cuda = make_cuda_call(call);
   cuda.y = y.mutable_data_ptr();
+  Tensor rgb = no_gradient(call.x);
+  if (call.to_rgb) rgb = new_output(call.x, {s.batch, s.points, s.colours});
+  cuda.rgb = rgb.numel() > 0 ? rgb.mutable_data_ptr() : nullptr;
+  const int64_t rows = s.batch * s.points;
+  const int64_t tiles = tiles_of_columns(wide_range(product_of(cuda.dtype, cuda.reduced_precision)), s.outputs);
+  const Workspace partials(call.x, {tiles, rows, s.colours}, &cuda.rgb_partials);
+  const Workspace sum_parts(call.x, {segment_sum_workspace(1, tiles, rows * s.colours)}, &cuda.sum_parts);
   const Workspace d(call.x, {if_needed(call.options.demodulate, s.batch), s.outputs}, &cuda.demodulation);
   check_launch("modfc", launch_modfc_forward(cuda, scope.stream()));
   const ModfcKept kept = nothing_kept(call.x);
-  return {y, kept.kept, kept.demodulation};
+  return {y, rgb, kept.kept, kept.demodulation};
 }
 
-static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const Tensor& grad_y, const ModfcKept&,
+static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const ModfcResults& results, const ModfcKept&,
                                           int64_t grad_mask) {
   const LaunchScope scope(call.x);
   const ModfcSizes& s = call.sizes;
   const int64_t rows = s.batch * s.points;
   ModfcCudaCall cuda = make_cuda_call(call);
-  cuda.grad_y = data(grad_y);
+  cuda.grad_y = data(results.grad_y);
+  cuda.grad_rgb = data(results.grad_rgb);
+  cuda.kept_y = data(results.y);
   NewGradients gradients(call.x, grad_mask);
   Tensor grad_x = gradients.make(kModfcGradX, call.x, &cuda.grad_x);
   Tensor grad_weight = gradients.make(kModfcGradWeight, call.weight, &cuda.grad_weight);
   Tensor grad_style = gradients.make(kModfcGradStyle, call.style, &cuda.grad_style);
   Tensor grad_bias = gradients.make(kModfcGradBias, call.bias, &cuda.grad_bias);
   Tensor grad_noise = gradients.make(kModfcGradNoise, call.noise, &cuda.grad_noise);
+  Tensor grad_skip = gradients.make(kModfcGradSkip, call.skip, &cuda.grad_skip);
+  Tensor grad_to_rgb = gradients.make(kModfcGradToRgb, call.to_rgb, &cuda.grad_to_rgb);
 
   const bool of_style = cuda.grad_style != nullptr, of_weight = cuda.grad_weight != nullptr;
   const bool of_d = call.options.demodulate && (of_style || of_weight);
@@ -64,10 +77,10 @@ static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const Tensor& g
   const Workspace partials(call.x, {if_needed(of_weight, cuda.weight_splits), s.outputs, s.inputs},
                            &cuda.weight_partials);
   const int64_t over_points = segment_sum_workspace(s.batch, s.points, std::max(s.inputs, s.outputs));
-  const int64_t over_rows = segment_sum_workspace(1, rows, s.outputs);
+  const int64_t over_rows = segment_sum_workspace(std::max<int64_t>(1, s.colours), rows, s.outputs);
   const Workspace sum_parts(call.x, {std::max(over_points, over_rows)}, &cuda.sum_parts);
   check_launch("modfc_backward", launch_modfc_backward(cuda, scope.stream()));
-  return {grad_x, grad_weight, grad_style, grad_bias, grad_noise};
+  return {grad_x, grad_weight, grad_style, grad_bias, grad_noise, grad_skip, grad_to_rgb};
 }
 
 }  // namespace cips3d

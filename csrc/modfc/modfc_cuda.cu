@@ -50,22 +50,11 @@ struct ModfcSteps {
   }
 
   cudaError_t forward() const {
-    T* y = static_cast<T*>(call.y);
-    const ModfcForward<T> epilogue{ModfcElement<T>(call), y, quads_aligned(y, outputs)};
-    const cudaError_t error = demodulation();
-    return error ? error : linear(epilogue);
-  }
-
-  cudaError_t backward_element() const {
-    T* grad_noise = static_cast<T*>(call.grad_noise);
-    const ModfcBackwardElement<T> epilogue{ModfcElement<T>(call),
-                                           static_cast<const T*>(call.grad_y),
-                                           grad_u,
-                                           static_cast<Real*>(call.grad_d_terms),
-                                           grad_noise,
-                                           quads_aligned(grad_u, outputs),
-                                           quads_aligned(grad_noise, outputs)};
-    return linear(epilogue);
+    if (const cudaError_t error = demodulation()) return error;
+    if (!call.rgb) return linear(ModfcForward<T>(call));
+    const cudaError_t error = linear(ModfcForwardWithRgb<T>(call));
+    const int64_t tiles = tiles_of_columns(kProduct, outputs);
+    return error ? error : sum<T>(call.rgb_partials, call.rgb, 1, tiles, rows * call.sizes.colours);
   }
 
   // out [groups,columns] = sum of array [groups,n,columns]
@@ -105,14 +94,23 @@ struct ModfcSteps {
                                                                     squared_m(), epilogue, stream);
   }
 
+  cudaError_t backward_to_rgb() const {
+    const int64_t colours = call.sizes.colours;
+    const RgbTimesOutput<T> source{static_cast<const T*>(call.grad_rgb), static_cast<const T*>(call.kept_y), colours,
+                                   outputs};
+    return launch_segment_sum(source, static_cast<T*>(call.grad_to_rgb), sum_parts, colours, call.grad_rgb ? rows : 0,
+                              outputs, 1.0, stream);
+  }
+
   cudaError_t backward() const {
     cudaError_t error = demodulation();
-    if (!error) error = backward_element();
+    if (!error) error = linear(ModfcBackwardElement<T>(call));
     if (!error && grad_d) error = sum<Real>(call.grad_d_terms, grad_d, samples, points, outputs);
     if (!error && (call.grad_x || call.grad_style)) error = backward_input();
     if (!error && call.grad_style) error = backward_style();
     if (!error && call.grad_weight) error = backward_weight();
     if (!error && call.grad_bias) error = sum<T>(grad_u, call.grad_bias, 1, rows, outputs);
+    if (!error && call.grad_to_rgb) error = backward_to_rgb();
     return error;
   }
 };

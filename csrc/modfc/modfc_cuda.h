@@ -12,10 +12,11 @@ struct ModfcCudaCall {
   ModfcOptions options;
   ModfcNoiseStrides noise_strides;
   bool reduced_precision;  // float32: products of numbers rounded to 16 bits
-  const void *x, *weight, *style, *bias, *noise, *grad_y;
-  void *y, *grad_x, *grad_weight, *grad_style, *grad_bias, *grad_noise;
+  const void *x, *weight, *style, *bias, *noise, *skip, *to_rgb, *grad_y, *grad_rgb, *kept_y;
+  void *y, *rgb, *grad_x, *grad_weight, *grad_style, *grad_bias, *grad_noise, *grad_skip, *grad_to_rgb;
 
   void* demodulation;     // d [B,O]; if demodulate
+  void* rgb_partials;     // [tiles of O, B*N, K]; if to_rgb
   void* grad_u;           // [B*N,O], gradient of the activation's argument
   void* grad_d_terms;     // [B*N,O], of d before its sum over N; if demodulate and grad_weight or grad_style
   void* grad_d;           // [B,O]; likewise

@@ -1,11 +1,13 @@
 // modfc's forward kernels: two matrix products, with the modulation on what they read.
 //
-// Computes  d = rsqrt(m^2 (W^2)^T + eps),  y = clamp(gain * act(d * ((x m) W^T) + noise + bias)),
-//           m = scale (style + offset)
+// Computes  d = rsqrt(m^2 (W^2)^T + eps),  y = clamp(gain * act(d * ((x m) W^T) + noise + bias)) + skip,
+//           m = scale (style + offset),  rgb = y to_rgb^T
 // Axes      rows of all samples one after the other, [B*N]: a batch of single rows fills tiles as well as one large
 //           image.
-// Launch    launch_product: d with M = B, N = O, K = I; y with M = B*N, N = O, K = I.
-// Traffic   one weight matrix for all samples (never B of them), x once for a tile's channels of y, y written once.
+// Launch    launch_product: d with M = B, N = O, K = I; y with M = B*N, N = O, K = I; launch_segment_sum adds the
+//           tiles' sums of a row to its colours.
+// Traffic   one weight matrix for all samples (never B of them), x once for a tile's channels of y, y written once; of
+//           the colours K numbers a row and tile.
 // Numerics  as cuda_gemm.cuh (float64, exact float32) or cuda_tensor_gemm.cuh: x m rounded once to the operand's 16
 //           bits, x W'^T in float, y rounded once.
 // Limit     as theirs; d costs as many multiply-adds as one row of x a sample.
@@ -133,19 +135,73 @@ template <class T>
 struct ModfcForward {
   using Real = Compute<T>;
   ModfcElement<T> element;
+  const T* skip;  // may be null
   T* y;
   bool quads;
 
-  __device__ __forceinline__ void operator()(int64_t, int64_t row, int64_t column, int count,
-                                             const Real (&sums)[kQuad]) const {
-    const int64_t sample = sample_of(row, element.points);
-    Real values[kQuad];
+  explicit ModfcForward(const ModfcCudaCall& call)
+      : element(call),
+        skip(static_cast<const T*>(call.skip)),
+        y(static_cast<T*>(call.y)),
+        quads(quads_aligned(y, call.sizes.outputs)) {}
+
+  // Writes what it returns, up to `count` neighbours of y, in `values`.
+  __device__ __forceinline__ void store(int64_t row, int64_t column, int count, const Real (&sums)[kQuad],
+                                        Real (&values)[kQuad]) const {
+    const int64_t sample = sample_of(row, element.points), offset = row * element.outputs + column;
+    Real skipped[kQuad] = {};
+    if (skip) load_row(skip + offset, count, skipped);
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) {
       if (i >= count) continue;
-      values[i] = element.value(element.argument(sums[i], row, sample, column + i));
+      values[i] = element.value(element.argument(sums[i], row, sample, column + i)) + skipped[i];
     }
-    store_quad(y + row * element.outputs + column, values, count, quads);
+    store_quad(y + offset, values, count, quads);
+  }
+
+  __device__ __forceinline__ void operator()(int64_t, int64_t row, int64_t column, int count,
+                                             const Real (&sums)[kQuad]) const {
+    Real values[kQuad];
+    store(row, column, count, sums, values);
+  }
+};
+
+// The same with the tile's share of each row's colours.
+template <class T>
+struct ModfcForwardWithRgb {
+  using Real = Compute<T>;
+  static constexpr int kRowSums = kModfcMostColours;
+  ModfcForward<T> forward;
+  const T* to_rgb;
+  Real* partials;  // [tiles, rows, colours]
+  int64_t rows, colours;
+
+  explicit ModfcForwardWithRgb(const ModfcCudaCall& call)
+      : forward(call),
+        to_rgb(static_cast<const T*>(call.to_rgb)),
+        partials(static_cast<Real*>(call.rgb_partials)),
+        rows(call.sizes.batch * call.sizes.points),
+        colours(call.sizes.colours) {}
+
+  __device__ __forceinline__ void operator()(int64_t, int64_t row, int64_t column, int count, const Real (&sums)[kQuad],
+                                             Real (&of_row)[kRowSums]) const {
+    Real values[kQuad];
+    forward.store(row, column, count, sums, values);
+#pragma unroll
+    for (int k = 0; k < kRowSums; ++k) {
+      if (k >= colours) continue;
+      Real factors[kQuad];
+      load_row(to_rgb + k * forward.element.outputs + column, count, factors);
+#pragma unroll
+      for (int i = 0; i < kQuad; ++i)
+        if (i < count) of_row[k] += values[i] * factors[i];
+    }
+  }
+
+  __device__ __forceinline__ void store_row_sums(int64_t tile, int64_t row, const Real (&of_row)[kRowSums]) const {
+#pragma unroll
+    for (int k = 0; k < kRowSums; ++k)
+      if (k < colours) partials[(tile * rows + row) * colours + k] = of_row[k];
   }
 };
 

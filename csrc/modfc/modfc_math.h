@@ -4,7 +4,8 @@
 //   m = scale * (style + style_offset) [B,I]           the modulation
 //   d = rsqrt(sum_i (W[o,i] m[b,i])^2 + eps), or 1     the demodulation [B,O]
 //   linear = (x * m) W^T                               one weight matrix for the batch: scaling x replaces scaling W
-//   y = clamp(gain * act(d * linear + noise + bias))
+//   y = clamp(gain * act(d * linear + noise + bias)) + skip
+//   rgb = y to_rgb^T                                   of y before it is rounded
 #pragma once
 #include <cstdint>
 
@@ -12,13 +13,16 @@
 
 namespace cips3d {
 
-// x [B,N,I], weight [O,I], style [B,I], bias [O], noise [B,N,O] -> y [B,N,O].
+// x [B,N,I], weight [O,I], style [B,I], bias [O], noise [B,N,O], skip [B,N,O], to_rgb [K,O] -> y [B,N,O], rgb [B,N,K].
 struct ModfcSizes {
   int64_t batch;
   int64_t points;
   int64_t inputs;
   int64_t outputs;
+  int64_t colours;  // K, 0 without to_rgb
 };
+
+inline constexpr int kModfcMostColours = 4;  // kernels hold a sum of each in registers
 
 enum class ModfcActivation : int { kLinear, kLeakyRelu, kRelu, kSin };
 

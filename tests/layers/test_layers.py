@@ -37,6 +37,17 @@ def test_modfc_is_the_op_with_an_affine_style():
     torch.testing.assert_close(layer(x, w, noise), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_modfc_adds_a_skip_and_gives_colours():
+    layer = make(ModFC, bias=True, activation="lrelu")
+    x, w = inputs()
+    style, skip, to_rgb = layer.modulation(w), torch.randn(B, N, O).double(), torch.randn(3, O).double()
+    expected = layer(x, w) + skip
+    torch.testing.assert_close(layer.apply_style(x, style, skip=skip), expected)
+    y, rgb = layer.apply_style_with_rgb(x, style, to_rgb, skip=skip)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(rgb, expected @ to_rgb.T)
+
+
 def test_film_sine_is_the_op_with_affine_frequency_and_phase():
     layer = make(FiLMSine, beta_scale=0.25)
     x, w = inputs()

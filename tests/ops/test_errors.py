@@ -4,7 +4,16 @@ import pytest
 import torch
 
 import cips3d_ext
-from cips3d_ext import film_sine, merge_samples, modfc, render_rays, sample_pdf, siren_field, volume_render
+from cips3d_ext import (
+    film_sine,
+    merge_samples,
+    modfc,
+    modfc_with_rgb,
+    render_rays,
+    sample_pdf,
+    siren_field,
+    volume_render,
+)
 
 T = torch.ones
 
@@ -16,6 +25,23 @@ ERRORS = [
     (lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), None, T(7)), ValueError, r"modfc: noise must be broadcastable.*\[7\]"),
     (lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), activation="gelu"), ValueError, "modfc: activation .*'gelu'"),
     (lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), clamp=-1.0), ValueError, "modfc: clamp .*-1"),
+    (
+        lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), skip=T(2, 5, 3)),
+        ValueError,
+        r"modfc: skip must be \[B,N,O\] = \[2, 5, 4\].*\[2, 5, 3\]",
+    ),
+    (
+        lambda: modfc_with_rgb(T(2, 5, 3), T(4, 3), T(2, 3), T(3, 5)),
+        ValueError,
+        r"modfc: to_rgb must be \[K,O\] = \[any, 4\].*\[3, 5\]",
+    ),
+    (
+        lambda: modfc_with_rgb(T(2, 5, 3), T(4, 3), T(2, 3), T(5, 4)),
+        ValueError,
+        r"modfc: to_rgb must be \[K,O\] with K from 1 to 4, got \[5, 4\]; .*functional.linear",
+    ),
+    (lambda: modfc_with_rgb(T(2, 5, 3), T(4, 3), T(2, 3), None), TypeError, "modfc: to_rgb must be .*cips3d_ext.modfc"),
+    (lambda: modfc_with_rgb(T(2, 5, 3), T(4, 3), T(2, 3), T(3, 4), slope=1), TypeError, "slope"),
     (
         lambda: modfc(T(2, 5, 3), T(4, 3).double(), T(2, 3)),
         TypeError,
@@ -148,12 +174,17 @@ def test_the_dispatcher_ops_check_for_themselves():
     op = torch.ops.cips3d_ext.modfc
     options = (1.0, 0.0, True, 1e-8, "linear", 0.2, 1.0, None, False, "")
     with pytest.raises(RuntimeError, match="modfc.*weight"):
-        op(T(2, 5, 3), T(4, 7), T(2, 3), None, None, *options)
+        op(T(2, 5, 3), T(4, 7), T(2, 3), None, None, None, None, *options)
     with pytest.raises(RuntimeError, match="modfc"):
-        op(T(2, 5, 3), T(4, 3).double(), T(2, 3), None, None, *options)
+        op(T(2, 5, 3), T(4, 3).double(), T(2, 3), None, None, None, None, *options)
     with pytest.raises(RuntimeError, match="modfc: keep must be .*everything"):
-        op(T(2, 5, 3), T(4, 3), T(2, 3), None, None, *options[:-1], "everything")
-    inputs = (T(2, 5, 3), T(4, 3), T(2, 3), None, None)
+        op(T(2, 5, 3), T(4, 3), T(2, 3), None, None, None, None, *options[:-1], "everything")
+    with pytest.raises(RuntimeError, match=r"modfc: skip must be \[B,N,O\].*\[2,5,3\]"):
+        op(T(2, 5, 3), T(4, 3), T(2, 3), None, None, T(2, 5, 3), None, *options)
+    for to_rgb, message in [(T(3, 5), r"\[K,O\].*\[3,5\]"), (T(5, 4), r"1 to 4 colours, got \[5,4\]")]:
+        with pytest.raises(RuntimeError, match=f"modfc: to_rgb must .*{message}"):
+            op(T(2, 5, 3), T(4, 3), T(2, 3), None, None, None, to_rgb, *options)
+    inputs = (T(2, 5, 3), T(4, 3), T(2, 3), None, None, None, None)
     backward, nothing = torch.ops.cips3d_ext.modfc_backward, T(0)
     for kept, d, message in [
         (T(2, 5, 3), nothing, r"kept must be \[B,N,O\].*\[2,5,3\]"),
@@ -162,7 +193,14 @@ def test_the_dispatcher_ops_check_for_themselves():
         (nothing, T(2, 4).half(), "demodulation must be"),
     ]:
         with pytest.raises(RuntimeError, match=message):
-            backward(T(2, 5, 4), kept, d, *inputs, *options[:-1], 31)
+            backward(T(2, 5, 4), None, None, kept, d, *inputs, *options[:-1], 31)
+    for grad_rgb, to_rgb, message in [
+        (T(2, 5, 3), None, "grad_rgb needs to_rgb"),
+        (T(2, 5, 2), T(3, 4), r"grad_rgb must be \[B,N,K\].*\[2,5,2\]"),
+        (T(2, 5, 3), T(3, 4), "the gradient of to_rgb needs y"),
+    ]:
+        with pytest.raises(RuntimeError, match=message):
+            backward(None, grad_rgb, None, nothing, nothing, *inputs[:-1], to_rgb, *options[:-1], 127)
     film, options = torch.ops.cips3d_ext.film_sine, (1.0, 0.0, 1.0, False)
     with pytest.raises(RuntimeError, match="film_sine: weight must be"):
         film(T(2, 5, 3), T(4, 7), None, None, None, *options, "")
@@ -196,3 +234,16 @@ def test_large_white_back_counts_are_limited_to_the_channels():
     some = cips3d_ext.volume_render(density, features, depths, white_back=2).feature
     every = cips3d_ext.volume_render(density, features, depths, white_back=7).feature
     assert some.flatten().tolist() == [1.0, 1.0, 0.0] and every.flatten().tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("impl", ["fused", "reference"])
+def test_the_y_that_the_gradient_of_to_rgb_needs_cannot_be_written_unnoticed(impl):
+    x, to_rgb = T(2, 5, 3).requires_grad_(), T(3, 4).requires_grad_()
+    y, rgb = modfc_with_rgb(x, T(4, 3), T(2, 3), to_rgb, impl=impl)
+    y.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        rgb.sum().backward()
+    y, rgb = modfc_with_rgb(x, T(4, 3), T(2, 3), to_rgb.detach(), impl="fused")
+    y.mul_(2.0)  # nobody needs it
+    rgb.sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all()

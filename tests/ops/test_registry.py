@@ -6,6 +6,7 @@ The toy op is y = x^2 w, z = w with the residual x^3 in place of what a kernel w
 import pytest
 import torch
 
+from cips3d_ext import modfc, modfc_with_rgb
 from cips3d_ext.ops import _registry
 
 NAME = "toy_with_residual"
@@ -113,6 +114,42 @@ def test_compiles_whole(registered, inputs):
         torch.testing.assert_close(a, e)
     with torch.no_grad():
         torch.testing.assert_close(compiled(*inputs), run("fused", *inputs)[0].sum())
+
+
+@pytest.fixture
+def backward_calls(monkeypatch):
+    """Of each call of modfc_backward: whether it was given y, and its grad_mask."""
+    calls, real = [], _registry.dispatcher_op
+
+    def recorded(name):
+        def run(*args):
+            if name == "modfc_backward":
+                calls.append((args[2] is not None, args[-1]))
+            return real(name)(*args)
+
+        return run
+
+    monkeypatch.setattr(_registry, "dispatcher_op", recorded)
+    return calls
+
+
+def test_a_gradient_that_is_the_outputs_own_is_passed_on(backward_calls):
+    x, weight, style, skip, grad = (torch.randn(s) for s in [(2, 5, 3), (4, 3), (2, 3), (2, 5, 4), (2, 5, 4)])
+    skip.requires_grad_()
+    (grad_skip,) = torch.autograd.grad(modfc(x, weight, style, skip=skip), skip, grad)
+    assert grad_skip.data_ptr() == grad.data_ptr() and not backward_calls
+    x.requires_grad_()
+    y, rgb = modfc_with_rgb(x, weight, style, torch.ones(3, 4), skip=skip)
+    torch.autograd.grad(y, (x, skip), grad, retain_graph=True)
+    torch.autograd.grad((y, rgb), (x, skip), (grad, torch.ones_like(rgb)))
+    assert backward_calls == [(False, 0b1), (False, 0b100001)]
+
+
+def test_a_result_is_kept_where_a_gradient_needs_it(backward_calls):
+    x, weight, style = torch.randn(2, 5, 3, requires_grad=True), torch.randn(4, 3), torch.randn(2, 3)
+    for to_rgb in (torch.ones(3, 4), torch.ones(3, 4, requires_grad=True)):
+        modfc_with_rgb(x, weight, style, to_rgb).rgb.sum().backward()
+    assert backward_calls == [(False, 0b1), (True, 0b1000001)]
 
 
 PARTS_NAME = "toy_of_parts"

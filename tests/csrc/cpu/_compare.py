@@ -32,6 +32,10 @@ def assert_gradients(names, found, leaves: dict, wanted, cotangents, dtype: torc
             assert grad.shape == (0,)
 
 
+def as_tuple(results) -> tuple[Tensor, ...]:
+    return results if isinstance(results, tuple) else (results,)
+
+
 def check_op(
     op: str,
     reference,
@@ -40,24 +44,33 @@ def check_op(
     dtype: torch.dtype,
     keep: str | None = None,
     tolerance: float | None = None,
+    kept_results: tuple[int, ...] = (),
+    used: tuple[bool, ...] = (True,),
 ) -> None:
     """Forward and every gradient of `torch.ops.cips3d_ext.<op>` against autograd through `reference`.
 
     keep: for an op with residuals, what its forward is told to keep for the backward.
+    kept_results: the results that its backward takes between the gradients of the results and the residuals.
+    used: which results have a gradient. One that the reference gives as [0] is absent, and has none.
     """
     native, backward = (getattr(torch.ops.cips3d_ext, name) for name in (op, f"{op}_backward"))
     tensors = [None if t is None else t.to(dtype) for t in tensors]
     leaves = [None if t is None else t.double().requires_grad_() for t in tensors]
-    wanted = reference(*leaves, **options)
-    found, residuals = native(*tensors, *options.values(), *([] if keep is None else [keep])), ()
-    if keep is not None:
-        found, *residuals = found
-    assert_close(found, wanted.detach(), dtype, f"{op} y", tolerance)
+    wanted = as_tuple(reference(*leaves, **options))
+    found = as_tuple(native(*tensors, *options.values(), *([] if keep is None else [keep])))
+    results, residuals = found[: len(wanted)], found[len(wanted) :]
+    for position, (result, want) in enumerate(zip(results, wanted, strict=True)):
+        assert_close(result, want.detach(), dtype, f"{op} result {position}", tolerance)
 
-    grad_y = torch.randn(wanted.shape, dtype=torch.float64).to(dtype)
+    cotangents = [
+        torch.randn(want.shape, dtype=torch.float64).to(dtype) if use and want.shape != (0,) else None
+        for want, use in zip(wanted, used, strict=True)
+    ]
+    pairs = [(want, c.double()) for want, c in zip(wanted, cotangents, strict=True) if c is not None]
     present = [leaf for leaf in leaves if leaf is not None]
-    grads = iter(torch.autograd.grad(wanted, present, grad_y.double(), allow_unused=True))
-    found_grads = backward(grad_y, *residuals, *tensors, *options.values(), (1 << len(tensors)) - 1)
+    grads = iter(torch.autograd.grad([w for w, _ in pairs], present, [c for _, c in pairs], allow_unused=True))
+    kept = [results[i] for i in kept_results]
+    found_grads = backward(*cotangents, *kept, *residuals, *tensors, *options.values(), (1 << len(tensors)) - 1)
     for index, (tensor, grad) in enumerate(zip(tensors, found_grads, strict=True)):
         if tensor is None:
             assert grad.shape == (0,)
