@@ -143,7 +143,7 @@ def test_stages_equal_official(fixture, model):
     seen = {}
 
     def record(name, rows):
-        return lambda _module, _inputs, output: seen.update({name: output[:, :rows]})
+        return lambda _module, _inputs, outputs: seen.update({name: outputs[0][:, :rows]})
 
     points, pixels, case = 4 * SAMPLES, 16, "nohier_straight"
     rays = camera_rays(fixture.camera(case), RESOLUTION)

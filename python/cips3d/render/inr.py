@@ -30,9 +30,16 @@ class InrBlock(nn.Module):
     def styles(self, style: Tensor) -> tuple[Tensor, Tensor]:
         return self.first.modulation(style), self.second.modulation(style)
 
-    def forward(self, x: Tensor, styles: tuple[Tensor, Tensor]) -> Tensor:
-        y = self.second.apply_style(self.first.apply_style(x, styles[0]), styles[1])
-        return y + x if self.skip else y
+    def forward(
+        self, x: Tensor, styles: tuple[Tensor, Tensor], head: nn.Linear | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The block's output [B,R,W] and, with a head, the head's map of it [B,R,3]; both by the second layer's op."""
+        hidden = self.first.apply_style(x, styles[0])
+        skip = x if self.skip else None
+        if head is None:
+            return self.second.apply_style(hidden, styles[1], skip=skip), None
+        y, rgb = self.second.apply_style_with_rgb(hidden, styles[1], head.weight, skip=skip)
+        return y, rgb + head.bias.to(rgb.dtype)
 
 
 class Inr(nn.Module):
@@ -64,9 +71,9 @@ class Inr(nn.Module):
 
     def forward(self, features: Tensor, styles: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Colours [B,R,3] in [-1,1] of features [B,R,C]."""
-        x, heads = features, []
+        heads, x, colours = dict(self.to_rgb.items()), features, []
         for index, (block, style) in enumerate(zip(self.blocks, styles, strict=True)):
-            x = block(x, style)
-            if str(index) in self.to_rgb:
-                heads.append(self.to_rgb[str(index)](x))
-        return torch.tanh(torch.stack(heads).sum(0))
+            x, rgb = block(x, style, heads.get(str(index)))
+            if rgb is not None:
+                colours.append(rgb)
+        return torch.tanh(torch.stack(colours).sum(0))
