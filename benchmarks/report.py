@@ -16,7 +16,7 @@ from pathlib import Path
 
 import plots
 import roofline
-from rows import OURS, Row, by_op, find, groups, measured, place, provenance, read, sizes, time_ms
+from rows import OURS, Row, by_op, find, groups, measured, place, plain, provenance, read, sizes, time_ms
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -76,7 +76,7 @@ def speed(rows: Sequence[Row]) -> str:
     for device in DEVICES:
         lines, used = [], []
         for op, all_rows in by_op(r for r in rows if r["op"] not in APART).items():
-            here = [row for row in all_rows if row["device"] == device]
+            here = [row for row in all_rows if row["device"] == device and plain(row)]
             for case in dict.fromkeys(sizes(row) for row in here):
                 both = [[r for r in here if (sizes(r), r["direction"]) == (case, d)] for d in DIRECTIONS]
                 cells = [advantage(group, compiled) for compiled in (False, True) for group in both]
@@ -119,6 +119,22 @@ def predictions(rows: Sequence[Row]) -> str:
     return markdown(["kernel", "direction", "predicted, us", "measured, us"], lines)
 
 
+def other_ways(rows: Sequence[Row]) -> str:
+    """Our kernels on several CPU threads, or held to AVX2: against the others there, and against one thread."""
+    lines = []
+    for (case, direction, where), group in groups(r for r in rows if r["op"] not in APART and not plain(r)).items():
+        mine = find(group, contender=OURS)
+        if mine is None:
+            continue
+        alone = [r for r in rows if plain(r) and r["contender"] == OURS and r["machine"] == mine["machine"]]
+        alone = [r for r in alone if (r["op"], sizes(r), r["direction"]) == (mine["op"], case, direction)]
+        wall = f"{alone[0]['wall_ms'] / mine['wall_ms']:.2f}" if alone and measured(alone[0]) else "-"
+        cells = [where, f"{mine['load']:g}", *(advantage(group, compiled) for compiled in (False, True)), wall]
+        lines.append([f"`{mine['op']}` {case}", direction, *cells])
+    titles = ["kernel", "direction", "machine", "load", "eager", "torch.compile", "our one thread's wall time"]
+    return markdown(titles, lines) if lines else ABSENT
+
+
 def training(rows: Sequence[Row]) -> str:
     """Where the time of a training step goes."""
     lines = [
@@ -146,6 +162,7 @@ SUMMARIES: dict[str, Callable[[Sequence[Row]], str]] = {
     "predictions": predictions,
     "training": training,
     "memory": memory,
+    "other ways": other_ways,
 }
 
 

@@ -11,7 +11,7 @@ Row = dict[str, Any]
 # What a row says besides its sizes.
 NOT_SIZES = {"op", "contender", "direction", "error", "gradient_error", "repeatable", "peak_mb", "held_mb", "cpu_ms",
              "cpu_ms_min", "wall_ms", "rounds", "device", "torch", "cpu_level", "threads", "machine", "load", "commit",
-             "skipped", "iterations_per_second", "ceiling", "value", "unit"}  # fmt: skip
+             "limit", "skipped", "iterations_per_second", "ceiling", "value", "unit"}  # fmt: skip
 OURS = "ours"
 WORDS = {"dtype", "set", "part", "preset", "field"}  # sizes whose values speak for themselves
 
@@ -22,7 +22,7 @@ def read(folder: Path) -> list[Row]:
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text().splitlines():
             row = {"device": "cpu", **json.loads(line)}
-            names = ("op", "contender", "direction", "ceiling", "device", "machine", "threads")
+            names = ("op", "contender", "direction", "ceiling", "device", "machine", "threads", "limit")
             newest[json.dumps([row.get(name) for name in names] + [sizes(row)])] = row
     return list(newest.values())
 
@@ -49,7 +49,13 @@ def groups(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:
 
 def place(row: Row) -> str:
     threads = "" if row["device"] == "cuda" else f", {row['threads']} thread{'s' if row['threads'] != 1 else ''}"
-    return f"{row['machine']}{threads}"
+    limit = f", {row['limit']} alone" if "limit" in row else ""
+    return f"{row['machine']}{threads}{limit}"
+
+
+def plain(row: Row) -> bool:
+    """Whether a row is of a GPU, or of one CPU thread with everything that the CPU can do."""
+    return row["device"] == "cuda" or (row["threads"] == 1 and "limit" not in row)
 
 
 def measured(row: Row) -> bool:

@@ -15,6 +15,8 @@ import pytest
 import roofline
 import torch
 
+import cips3d_ext
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py"))
 OPS = [name for name in SCRIPTS if name != "train_step"]  # whose rows have contenders with equal results
@@ -103,6 +105,22 @@ def test_a_second_run_measures_only_what_is_missing(tmp_path):
     assert again[: len(lines) - 4] == lines[4:] and len(again) == len(lines)
 
 
+@pytest.mark.skipif(cips3d_ext.status().cpu_level == "portable", reason="this CPU has no AVX2")
+def test_rows_held_to_avx2_have_a_table_of_their_own(tmp_path):
+    out = tmp_path / "film_sine.jsonl"
+    run("benchmarks/bench_film_sine.py", *SMALL, "--out", str(out))
+    run("benchmarks/bench_film_sine.py", *SMALL, "--avx2", "--out", str(out))
+    limited = [row for row in map(json.loads, out.read_text().splitlines()) if row.get("limit") == "AVX2"]
+    assert limited and {row["cpu_level"] for row in limited} == {"avx2"}
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"<!-- report: {name} -->\n<!-- end -->\n" for name in ("speed", "other ways")))
+    run("benchmarks/report.py", "--results", str(tmp_path), "--pages", str(page))
+    speed, other_ways = page.read_text().split("<!-- report: other ways -->")
+    lines = other_ways.count("1 thread, AVX2 alone")
+    assert lines == len({(row["I"], row["O"], row["dtype"], row["direction"]) for row in limited})
+    assert "AVX2" not in speed
+
+
 def test_a_slow_contender_is_left_out_with_its_reason(monkeypatch):
     monkeypatch.setattr(harness, "SLOWEST_S", 0.05)
     x = torch.ones(3, requires_grad=True)
@@ -114,7 +132,7 @@ def test_a_slow_contender_is_left_out_with_its_reason(monkeypatch):
 
     made = [harness.Contender("slow", slow, [x]), harness.Contender("quick", lambda: x * 2, [x])]
     rows = harness.measure("op", {}, made, harness.in_float64(lambda wide: wide * 2, [x]), rounds=1)
-    assert len(runs) == 1
+    assert len(runs) == 2
     assert [row["skipped"] for row in rows if row["contender"] == "slow"] == ["one forward takes 0 s"] * 2
     assert all("cpu_ms" in row for row in rows if row["contender"] == "quick")
 
