@@ -11,7 +11,7 @@ namespace cips3d {
 namespace {
 
 const RenderRaysCpuKernels& kernels_for(const Tensor& origins) {
-  return CIPS3D_CPU_KERNELS(render_rays_cpu_kernels)[cpu_dtype_index(origins)];
+  return CIPS3D_CPU_KERNELS_WITH_BF16(render_rays_cpu_kernels)[cpu_dtype_index(origins)];
 }
 
 SirenCpuMemory memory_of(const RenderRaysCall& call, bool for_gradients) {

@@ -36,6 +36,7 @@ struct RenderRaysCpuKernels {
 };
 
 // The kernels of one level, by CpuDtype.
+const RenderRaysCpuKernels* render_rays_cpu_kernels_avx512bf16();
 const RenderRaysCpuKernels* render_rays_cpu_kernels_avx512();
 const RenderRaysCpuKernels* render_rays_cpu_kernels_avx2();
 const RenderRaysCpuKernels* render_rays_cpu_kernels_portable();

@@ -5,8 +5,8 @@
 // Axes      B images, R rays, S + F = M samples; a block is as many rays of one image as fill a tile of the field
 // Launch    forward: any thread takes any blocks; backward: a worker takes one contiguous share of them
 // Traffic   what a ray has in the op's arguments, once; samples stay in working memory, a few hundred KB a thread
-// Numerics  T = float (double for double) throughout, rounded once; those of siren_cpu_tile.h and the kernels along
-// rays Limit     the field's multiply-adds: M points a ray forward, and three times that backward
+// Numerics  T = float (double for double) along rays, rounded once; the field's are those of siren_cpu_tile.h
+// Limit     the field's multiply-adds: M points a ray forward, and three times that backward
 #include "common/siren_cpu_backward.h"
 #include "render_rays/render_rays_cpu_block.h"
 

@@ -41,21 +41,29 @@ def rounded(x: Tensor) -> Tensor:
     return x.bfloat16().double()
 
 
-def siren_chain(layer, tensors: dict[str, Tensor | None], options: dict) -> tuple[Tensor, Tensor]:
-    """features [B,N,C] and density [B,N] of the arguments of `siren_field`, in their dtype.
+class RoundedGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return rounded(grad)
+
+
+def siren_chain(layer, points, parameters, gamma, beta, directions, *, widths, colour_width, features, **scales):
+    """`reference.siren_field`, gamma and beta given, in the dtype of its arguments.
 
     layer(x, weight, bias, g, h) is a sine layer; g and h [B,O].
     """
-    points, parameters, directions = (tensors[name] for name in ("points", "parameters", "directions"))
-    widths, colour_width = options["widths"], options["colour_width"]
-    shapes = reference.siren_field_shapes(widths, colour_width, options["features"], directions is not None)
+    shapes = reference.siren_field_shapes(widths, colour_width, features, directions is not None)
     flat = parameters.split([count for O, I in shapes for count in (O * I, O)])
     maps = [(weight.reshape(shape), bias) for weight, bias, shape in zip(flat[::2], flat[1::2], shapes, strict=True)]
     sizes = [*widths, colour_width]
-    g = (options["gamma_scale"] * tensors["gamma"] + options["gamma_offset"]).split(sizes, -1)
-    h = (options["beta_scale"] * tensors["beta"]).split(sizes, -1)
+    g = (scales["gamma_scale"] * gamma + scales["gamma_offset"]).split(sizes, -1)
+    h = (scales["beta_scale"] * beta).split(sizes, -1)
 
-    x = options["point_scale"] * points
+    x = scales["point_scale"] * points
     for k in range(len(widths)):
         x = layer(x, *maps[k], g[k], h[k])
     weight, bias = maps[len(widths)]
@@ -67,3 +75,13 @@ def siren_chain(layer, tensors: dict[str, Tensor | None], options: dict) -> tupl
         x = layer(x, *maps[-2], g[-1], h[-1])
     weight, bias = maps[-1]
     return x @ weight.T + bias, density
+
+
+def eager_field(*tensors: Tensor, **options) -> tuple[Tensor, Tensor]:
+    return siren_chain(eager_layer, *tensors, **options)
+
+
+def rounded_field(*tensors: Tensor, **options) -> tuple[Tensor, Tensor]:
+    """With RoundedLayer; the features' gradient is an operand too."""
+    features, density = siren_chain(RoundedLayer.apply, *tensors, **options)
+    return RoundedGradient.apply(features), density

@@ -6,7 +6,7 @@ import torch
 from cips3d_ext import reference
 
 from ._compare import TOLERANCE, assert_close, assert_gradients
-from ._siren_chain import RoundedLayer, eager_layer, siren_chain
+from ._siren_chain import eager_field, rounded_field
 
 SCALES = {"point_scale": 1.5, "gamma_scale": 0.5, "gamma_offset": 2.0, "beta_scale": 0.25, "reduced_precision": False}
 GRADIENTS = ("points", "parameters", "gamma", "beta", "directions")
@@ -63,17 +63,9 @@ def cotangents_of(outputs):
     return [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in outputs]
 
 
-def exact_field(tensors, options):
-    return reference.siren_field(*tensors.values(), **options)
-
-
-def rounded_field(tensors, options):
-    return siren_chain(RoundedLayer.apply, tensors, options)
-
-
-def check(tensors, options, dtype, definition=exact_field):
+def check(tensors, options, dtype, definition=reference.siren_field):
     wide = {n: None if t is None else t.double().requires_grad_() for n, t in tensors.items()}
-    wanted = definition(wide, options)
+    wanted = definition(*wide.values(), **options)
     found = run(tensors, options)
     for name, output, expected in zip(("features", "density"), found, wanted, strict=True):
         assert_close(output, expected.detach(), dtype, name)
@@ -88,7 +80,7 @@ def test_fields(cpu_level_or_bf16, field, dtype):
     """With bfloat16 dot products, within the same tolerance of a definition that rounds what they round; pi-GAN's, of
     nine layers, is 4 to 15 times that tolerance from the exact one."""
     rounds = cpu_level_or_bf16 == "avx512bf16" and dtype == torch.bfloat16
-    check(*make(field, dtype), dtype, rounded_field if rounds else exact_field)
+    check(*make(field, dtype), dtype, rounded_field if rounds else reference.siren_field)
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -100,14 +92,14 @@ def test_bfloat16_is_nearer_than_eager(cpu_level_or_bf16, field):
 
     def with_gradients(definition, tensors):
         leaves = {n: None if t is None else t.detach().requires_grad_() for n, t in tensors.items()}
-        results = definition(leaves, options)
+        results = definition(*leaves.values(), **options)
         present = [t for t in leaves.values() if t is not None]
         given = [c.to(r.dtype) for c, r in zip(cotangents, results, strict=True)]
         return [*results, *torch.autograd.grad(results, present, given, materialize_grads=True)]
 
     wide = {n: None if t is None else t.double() for n, t in tensors.items()}
-    wanted = with_gradients(exact_field, wide)
-    eager = with_gradients(lambda leaves, options: siren_chain(eager_layer, leaves, options), tensors)
+    wanted = with_gradients(reference.siren_field, wide)
+    eager = with_gradients(eager_field, tensors)
     ours = [*outputs, *(g for g in gradients(cotangents, tensors, options) if g.shape != (0,))]
     for found, expected, other in zip(ours, wanted, eager, strict=True):
         assert (found - expected).norm() <= (other - expected).norm()
