@@ -1,7 +1,7 @@
 """The whole generator, forward and backward to every parameter: ours, the references, the official chain of operations.
 
 `generator` rows compare them at the size of the released first training stage; they must agree, or this stops.
-`generator_scaling` rows follow time and memory over resolution, samples a ray and images.
+`generator_scaling` rows follow time and memory over resolution, samples a ray, images, and rays that carry gradient.
 """
 
 from __future__ import annotations
@@ -22,8 +22,14 @@ from cips3d.models import Generator, GeneratorConfig
 from cips3d.render import Camera, Draws, camera_rays
 
 RESOLUTION, SAMPLES, BATCH = 32, 12, 4
-SWEEPS = {"samples": (6, 12, 24, 48), "batch": (1, 2, 4, 8), "resolution": (32, 64, 128, 256)}
-QUICK_SWEEPS = {"samples": (4,), "batch": (2,), "resolution": (4, 8)}
+SWEEPS = {
+    "samples": (6, 12, 24, 48),
+    "batch": (1, 2, 4, 8),
+    "resolution": (32, 64, 128, 256),
+    "grad_rays": (4096, 16384, 65536),
+}
+QUICK_SWEEPS = {"samples": (4,), "batch": (2,), "resolution": (4, 8), "grad_rays": (16,)}
+GRAD_RAYS_RESOLUTION = 256  # of the sweep over rays that carry gradient
 OFFICIAL_BYTES_PER_RAY = 190_000  # what the official chain keeps for its backward pass with 12 + 12 samples, and some
 SCALING_ROUNDS = 3  # a step of the largest takes minutes of CPU time
 BOTH = ("forward+backward",)
@@ -46,22 +52,25 @@ class Scene:
             models["reference"].field.density.bias.add_(DENSITY_BIAS)
         models["fused"].load_state_dict(models["reference"].state_dict())
         self.ours, self.reference = models["fused"], models["reference"]
+        self.grad_rays = case.get("grad_rays")
         batch, shape = case["batch"], (case["batch"], self.resolution**2, self.samples)
         self.codes = [torch.randn(batch, size) for size in (config.z_shape_dim, config.z_appearance_dim)]
         self.camera = Camera.sample(batch, generator=torch.Generator().manual_seed(0))
         self.jitter, self.u = torch.rand(shape), torch.rand(shape)
+        self.permutation = torch.randperm(self.resolution**2)
 
     def values(self, model: Generator) -> tuple[list[Tensor], Camera, Draws]:
         """Codes, camera and draws on the device and in the dtype of a model."""
         to = model.aux_rgb.weight
         codes = [code.to(to) for code in self.codes]
-        return codes, self.camera.to(to.device, to.dtype), Draws(jitter=self.jitter.to(to), u=self.u.to(to))
+        draws = Draws(jitter=self.jitter.to(to), u=self.u.to(to), permutation=self.permutation)
+        return codes, self.camera.to(to.device, to.dtype), draws
 
     def rendered(self, model: Generator) -> Callable[[], Tensor]:
         codes, camera, draws = self.values(model)
 
         def run() -> Tensor:
-            out = model.render(*codes, camera, self.resolution, self.samples, draws=draws)
+            out = model.render(*codes, camera, self.resolution, self.samples, draws=draws, grad_rays=self.grad_rays)
             return torch.stack([out.image, out.aux_image]).flatten(-2).mT  # as official_pixels
 
         return run
@@ -117,13 +126,16 @@ def sweep(args: argparse.Namespace) -> None:
                 "samples": SAMPLES,
                 "batch": 1,
             }
+            if varies == "grad_rays":
+                case["resolution"] = 8 if args.quick else GRAD_RAYS_RESOLUTION
             case[varies] = value
             scene = Scene(args, case)
             official, _, ours = scene.contenders(BOTH)
             official.skipped = why_not_held(case, args.device)
             with torch.no_grad():
                 expected = ours.run()
-            record(args, "generator_scaling", case, [official, ours], expected)
+            made = [ours] if varies == "grad_rays" else [official, ours]
+            record(args, "generator_scaling", case, made, expected)
 
 
 def main() -> None:

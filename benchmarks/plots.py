@@ -11,7 +11,8 @@ from rows import OURS, Row, groups, measured, place, time_ms
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-AXES = {"resolution": "resolution, pixels a side", "samples": "samples a ray and pass", "batch": "images"}
+AXES = {"resolution": "resolution, pixels a side", "samples": "samples a ray and pass", "batch": "images",
+        "grad_rays": "rays with gradient, 256 x 256"}  # fmt: skip
 
 
 def bars(op: str, rows: Sequence[Row], out: Path) -> bool:

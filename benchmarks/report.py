@@ -146,13 +146,15 @@ def training(rows: Sequence[Row]) -> str:
 
 
 def memory(rows: Sequence[Row]) -> str:
-    """Memory of one image with a full gradient, by resolution: before and after the fused renderer."""
+    """Memory of one image by resolution, before and after the fused renderer, and by rays that carry gradient."""
     lines = []
     for r in rows:
-        if r["op"] == "generator_scaling" and r["varies"] == "resolution":
-            cells = [f"{r['peak_mb']:.0f}", f"{r['held_mb']:.0f}"] if measured(r) else [f"not run: {r['skipped']}", ""]
-            lines.append([f"{r['resolution']} x {r['resolution']}", r["contender"], place(r), *cells])
-    titles = ["resolution", "contender", "machine", "peak MB", "held for backward, MB"]
+        if r["op"] == "generator_scaling" and r["varies"] in ("resolution", "grad_rays"):
+            cells = [f"{r['peak_mb']:.0f}", f"{r['held_mb']:.0f}", f"{time_ms(r) / 1e3:.1f}"] if measured(r) else []
+            cells = cells or [f"not run: {r['skipped']}", "", ""]
+            size = f"{r['resolution']} x {r['resolution']}"
+            lines.append([size, str(r.get("grad_rays", "all")), r["contender"], place(r), *cells])
+    titles = ["resolution", "rays with gradient", "contender", "machine", "peak MB", "held for backward, MB", "seconds"]
     return markdown(titles, lines) if lines else ABSENT
 
 

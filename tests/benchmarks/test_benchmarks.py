@@ -66,7 +66,12 @@ def test_the_generators_agree_and_their_scaling_is_there(results):
     rows = [json.loads(line) for line in (results / "generator.jsonl").read_text().splitlines()]
     main = {row["contender"]: row for row in rows if row["op"] == "generator" and "gradient_error" in row}
     assert set(main) == {"official", "reference", "ours"}
-    assert {row["varies"] for row in rows if row["op"] == "generator_scaling"} == {"resolution", "samples", "batch"}
+    assert {row["varies"] for row in rows if row["op"] == "generator_scaling"} == {
+        "resolution",
+        "samples",
+        "batch",
+        "grad_rays",
+    }
 
 
 def test_parts_of_a_training_step(results):
@@ -160,7 +165,7 @@ def test_report(results, tmp_path):
     lines = page.read_text().splitlines()
     assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
     assert "not measured" in page.read_text(), "no GPU row is there"
-    assert re.search(r"\| 8 x 8 \| official \| [^|]+ \| \d+ \| \d+ \|", page.read_text())
+    assert re.search(r"\| 8 x 8 \| all \| official \| [^|]+ \| \d+ \| \d+ \|", page.read_text())
 
 
 def test_floors_follow_from_work_and_ceilings():

@@ -123,6 +123,21 @@ def test_partial_gradients(model, inputs, ray_chunk):
         torch.testing.assert_close(actual[name], grad, rtol=1e-9, atol=1e-9)
 
 
+def test_partial_gradients_are_unbiased(model, inputs):
+    """Every ray is among the first 7 of as many of these permutations: the mean of their gradients, times rays / 7, is
+    the whole gradient."""
+    order = torch.randperm(RAYS, generator=torch.Generator().manual_seed(0))
+    wanted = gradients(model, render(model, inputs, draws=Draws.none(samples=SAMPLES)))
+    total = {name: torch.zeros_like(grad) for name, grad in wanted.items()}
+    shifts = range(0, RAYS, 7)
+    for shift in shifts:
+        draws = dataclasses.replace(Draws.none(samples=SAMPLES), permutation=order.roll(shift))
+        for name, grad in gradients(model, render(model, inputs, draws=draws, grad_rays=7)).items():
+            total[name] += grad
+    for name, grad in wanted.items():
+        torch.testing.assert_close(total[name] / len(shifts) * (RAYS / 7), grad, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("grad_rays", [RAYS, RAYS + 5])
 def test_all_rays_with_gradient(model, inputs, grad_rays):
     wanted = gradients(model, render(model, inputs))
