@@ -10,7 +10,7 @@ fused kernel keeps nothing of a sample: memory holds what this page calls [B,R,.
 Gradients: origins, directions, the field's weights, biases, gamma and beta, first and second order; depths are
 constants (the gradient knows how the field changes at the points, not where the points would go). Under autocast it
 computes and returns float32, as the other ops along rays; float16 and bfloat16 compute in float32, rounded at the end
-(on CPUs with AVX512_BF16 the operands of bfloat16 products are rounded, as in `siren_field`).
+(on CPUs with AVX512_BF16 the operands of the backward's bfloat16 products are rounded, as in `siren_field`).
 """
 
 from __future__ import annotations

@@ -40,16 +40,16 @@ void pack_siren_map(const SirenCpuField& field, const SirenCpuMap& map) {
   load_row(static_cast<const S*>(field.parameters) + layer.bias, layer.outputs, packed + map.bias);
 }
 
-// The first layer's three inputs and the density's one output make no products worth rounding for.
-template <class S>
+// For a SirenTile<E>. The first layer's three inputs and the density's one output make no products worth rounding for.
+template <class E, class S>
 void pack_siren(const SirenCpuField& field) {
   pack_siren_map<Compute<S>, S>(field, field.layout.sine[0]);
-  for (int k = 1; k < field.layout.net.sine_layers(); ++k) pack_siren_map<Operand<S>, S>(field, field.layout.sine[k]);
+  for (int k = 1; k < field.layout.net.sine_layers(); ++k) pack_siren_map<E, S>(field, field.layout.sine[k]);
   pack_siren_map<Compute<S>, S>(field, field.layout.density);
-  pack_siren_map<Operand<S>, S>(field, field.layout.feature);
+  pack_siren_map<E, S>(field, field.layout.feature);
 }
 
-// One thread's rows. E is what products multiply (Operand<S>): the sine layers' outputs are kept as that.
+// One thread's rows. E is what products multiply: the sine layers' outputs are kept as that.
 template <class E>
 class SirenTile {
  public:

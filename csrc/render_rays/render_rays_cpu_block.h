@@ -86,7 +86,8 @@ class RaySamples {
   const int64_t* order() const { return order_; }
 
   // Puts samples [first, first + rows) of the block's rays, `per_ray` at depths z, into the rows of a tile.
-  void set_points(SirenTile<Operand<S>>& tile, const T* z, int64_t per_ray, int64_t first, int64_t rows) const {
+  template <class E>
+  void set_points(SirenTile<E>& tile, const T* z, int64_t per_ray, int64_t first, int64_t rows) const {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t ray = (first + r) / per_ray * kSirenCoordinates;
       const T *o = origins_ + ray, *d = directions_ + ray, depth = z[first + r];
@@ -96,7 +97,8 @@ class RaySamples {
   }
 
   // Density [rays,per_ray] and features [rays,per_ray,C] at depths z, tile by tile.
-  void evaluate(SirenTile<Operand<S>>& tile, const T* z, int64_t per_ray, T* density, T* features) const {
+  template <class E>
+  void evaluate(SirenTile<E>& tile, const T* z, int64_t per_ray, T* density, T* features) const {
     const int64_t samples = rays_ * per_ray, channels = call_.channels();
     for (int64_t first = 0; first < samples; first += kSirenTileRows) {
       const int64_t rows = min(kSirenTileRows, samples - first);

@@ -5,7 +5,8 @@
 // Axes      B images, R rays, S + F = M samples; a block is as many rays of one image as fill a tile of the field
 // Launch    forward: any thread takes any blocks; backward: a worker takes one contiguous share of them
 // Traffic   what a ray has in the op's arguments, once; samples stay in working memory, a few hundred KB a thread
-// Numerics  T = float (double for double) along rays, rounded once; the field's are those of siren_cpu_tile.h
+// Numerics  T = float (double for double) along rays, rounded once; the field's are those of siren_cpu_tile.h. The
+//           forward's products take no bfloat16: a density's rounding moves fine samples, and images by 3 %
 // Limit     the field's multiply-adds: M points a ray forward, and three times that backward
 #include "common/siren_cpu_backward.h"
 #include "render_rays/render_rays_cpu_block.h"
@@ -108,7 +109,7 @@ class ForwardRays {
   const RenderRaysCpuCall& call_;
   const RenderRaysSizes& sizes_;
   RaySamples<S> rays_;
-  SirenTile<Operand<S>> tile_;
+  SirenTile<T> tile_;
   Line<T> raw_density_, raw_features_;  // as evaluated: fine, then coarse
   Line<T> density_, features_;          // by depth
   Line<T> feature_, weights_, noise_, bins_;
@@ -220,7 +221,8 @@ class BackwardRays {
 
 template <class S>
 void pack_weights(const RenderRaysCpuCall& call) {
-  pack_siren<S>(call.field);
+  if (call.field.for_gradients) return pack_siren<Operand<S>, S>(call.field);
+  pack_siren<Compute<S>, S>(call.field);
 }
 
 template <class S>

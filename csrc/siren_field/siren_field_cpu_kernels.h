@@ -36,7 +36,7 @@ void load_points(const SirenFieldCpuCall& call, const TilePoints& points, SirenT
 
 template <class S>
 void pack_weights(const SirenFieldCpuCall& call) {
-  pack_siren<S>(call.field);
+  pack_siren<Operand<S>, S>(call.field);
 }
 
 template <class S>

@@ -85,3 +85,13 @@ def rounded_field(*tensors: Tensor, **options) -> tuple[Tensor, Tensor]:
     """With RoundedLayer; the features' gradient is an operand too."""
     features, density = siren_chain(RoundedLayer.apply, *tensors, **options)
     return RoundedGradient.apply(features), density
+
+
+def rounded_field_backward(grad_features, grad_density, *tensors, grad_mask, **options):
+    """All gradients, whatever is asked for; None for those of absent tensors."""
+    leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
+    present = [leaf for leaf in leaves if leaf is not None]
+    with torch.enable_grad():
+        outputs = rounded_field(*leaves, **options)
+    grads = iter(torch.autograd.grad(outputs, present, (grad_features, grad_density), materialize_grads=True))
+    return [None if leaf is None else next(grads) for leaf in leaves]
