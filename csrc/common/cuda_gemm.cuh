@@ -2,16 +2,13 @@
 // without tensor cores (with them: cuda_tensor_gemm.cuh).
 //
 // Computes  sum_k A(m,k) B(k,n) for a tile of (m,n), each element passed through its operand's transform when it is
-// read;
-//           the epilogue gets the sums, four neighbouring n at a time, and writes whatever the op makes of them.
+//           read; the epilogue gets the sums, four neighbouring n at a time, and writes whatever the op makes of them.
 // Axes      M, N, K. A lies in memory as [M,K] or [K,M], B as [K,N] or [N,K], rows one after the other (see Lies).
 // Launch    launch_gemm(): 256 threads a block, grid (tiles of M, tiles of N, splits of K); any sizes, also 0.
 // Traffic   A is read N / 64 times, B M / 128 times (mostly from L2), in 16-byte loads where rows are aligned; the next
-// tile
-//           is on its way to registers while this one is used.
+//           tile is on its way to registers while this one is used.
 // Numerics  products and sums in Real (float or double), k ascending, one fused multiply-add each: the same bits in
-// every run.
-//           Each split's sum goes to the epilogue on its own; launch_segment_sum() adds them in order.
+//           every run. Each split's sum goes to the epilogue on its own; launch_segment_sum() adds them in order.
 // Limit     64-bit sizes and offsets; no tensor cores: 32 multiply-adds for 12 shared-memory words.
 #pragma once
 #include <type_traits>

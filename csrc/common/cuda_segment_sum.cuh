@@ -5,7 +5,8 @@
 // Launch    launch_segment_sum(): blocks of 32 columns x 8 rows; long sums in two passes, parts first.
 // Traffic   one read of the source, coalesced along C; parts are 1/1000 of it.
 // Numerics  sums in Real: 8 strided partial sums, then these in order, then the parts in order. Depends on the sizes
-// alone. Limit     few columns with many summands leave threads idle (C < 32).
+//           alone.
+// Limit     few columns with many summands leave threads idle (C < 32).
 #pragma once
 #include "common/cuda_launch.h"
 #include "common/cuda_platform.h"

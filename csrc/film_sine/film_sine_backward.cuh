@@ -1,8 +1,7 @@
 // film_sine's backward kernels: what enters and leaves the matrix products and sums of csrc/common.
 //
-// Computes  linear again, then  grad_h = grad_y cos(g * linear + h)  and  grad_g = grad_h * linear  into working
-// memory;
-//           grad_x = (grad_h * g) W,  grad_weight = (grad_h * g)^T x,  and sums over points for bias, gamma and beta.
+// Computes  linear again, then grad_h = grad_y cos(g * linear + h) and grad_g = grad_h * linear into working memory;
+//           grad_x = (grad_h * g) W, grad_weight = (grad_h * g)^T x, and sums over points for bias, gamma and beta.
 // Axes      rows [B*N] as in the forward.
 // Launch    launch_product for linear, grad_x and grad_weight (split over rows); launch_segment_sum for the rest.
 // Traffic   grad_h is written once and read for each gradient that is wanted; nothing is saved by the forward.

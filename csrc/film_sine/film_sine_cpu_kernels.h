@@ -1,8 +1,7 @@
 // film_sine's CPU kernels: compiled once per SIMD level (simd.h) for each dtype.
 //
 // Computes  forward: y = sin(g * linear + h) with linear = x W^T + bias; backward: the gradients of all five inputs,
-// from
-//           the `linear` that forward kept or from a product of its own
+//           from the `linear` that forward kept or from a product of its own
 // Axes      B batch, N points, I in, O out; tiles of kTileRows of the B * N rows (cpu_tiles.h)
 // Launch    any thread takes any tiles; in backward a worker adds to its own share of grad_weight
 // Traffic   forward reads x and writes y (and linear) once; backward reads x, grad_y (and linear) and writes grad_x

@@ -4,8 +4,8 @@
 // Axes      the rows of all samples one after the other, [B*N], so that samples of few points share tiles.
 // Launch    launch_product, M = B*N, N = O, K = I.
 // Traffic   x once for a tile's channels of y, weight from L2, y written once; the linear map's result never reaches
-// memory. Numerics  as cuda_gemm.cuh (float64, exact float32) or cuda_tensor_gemm.cuh (operands as they are in float16
-// and
+//           memory.
+// Numerics  as cuda_gemm.cuh (float64, exact float32) or cuda_tensor_gemm.cuh (operands as they are in float16 and
 //           bfloat16); from the sums on in float (double for double), y rounded once.
 // Limit     as theirs.
 #pragma once

@@ -11,7 +11,8 @@
 //             grad_to_rgb  = sum over samples and points of grad_rgb^T y
 // Axes      rows [B*N] as in the forward.
 // Launch    launch_product for linear, s, v W^2, t^T (x m) (split over rows) and v^T m^2; launch_segment_sum for the
-// sums. Traffic   one weight matrix for all samples; grad_u is written once and read for each gradient that is wanted.
+//           sums.
+// Traffic   one weight matrix for all samples; grad_u is written once and read for each gradient that is wanted.
 // Numerics  as the forward; sums in an order that depends on the sizes alone.
 // Limit     working memory of up to two [B*N,O] arrays and one [B*N,I] in float (double for double).
 #pragma once

@@ -3,9 +3,10 @@
 //
 // Computes  y = clamp(gain * act(d * ((x * m) W^T) + noise + bias)) + skip, rgb = y to_rgb^T, and what backward needs
 // Axes      B batch, N points, I in, O out, K colours; tiles of kTileRows of the B * N rows, or of the B samples
-// (cpu_tiles.h) Launch    any thread takes any tiles Traffic   reads x and skip and writes y once. There are no weights
-// per sample: m scales a tile of x in L2, d the results in
-//           registers, d's sums are one product of squares
+//           (cpu_tiles.h)
+// Launch    any thread takes any tiles
+// Traffic   reads x and skip and writes y once. There are no weights per sample: m scales a tile of x in L2, d the
+//           results in registers, d's sums are one product of squares
 // Numerics  float32 (float64 for float64), rounded once at the end; bfloat16 with dot products: x * m, m^2 and W^2 are
 //           rounded too
 // Limit     the product's multiply-adds

@@ -9,7 +9,7 @@
 //           memory, 12 B
 // Numerics  as the forward. Features are never stored: only their product with the gradient of the ray's feature is.
 // Limit     as the forward, thrice; the field is computed twice, since a tape of a whole group of rays would not fit
-// L2.
+//           L2.
 #pragma once
 #include "common/merge_samples_ray.cuh"
 #include "common/volume_render_ray_backward.cuh"
