@@ -60,19 +60,16 @@ def _autocast_on(tensor: Tensor) -> bool:
 
 
 def autocast_to_active(*tensors: Any) -> tuple[Any, ...]:
-    """Under autocast, every tensor in the active dtype (float64 stays), as a matrix product would take it.
+    """Under autocast, every tensor in the active dtype (float64 stays), as a matrix product would take it. They have
+    passed check_tensors: floating point, one device.
 
     The cast is explicit, not torch.library.register_autocast: that one is ignored by torch.compile before torch 2.13.
     """
-    if not any(t is not None and _autocast_on(t) for t in tensors):
+    first = tensors[0]
+    if not _autocast_on(first):
         return tensors
-    active = {
-        t.device.type: torch.get_autocast_dtype(t.device.type) for t in tensors if t is not None and _autocast_on(t)
-    }
-    return tuple(
-        t if t is None or t.dtype == torch.float64 or not t.is_floating_point() else t.to(active[t.device.type])
-        for t in tensors
-    )
+    active = torch.get_autocast_dtype(first.device.type)
+    return tuple(t if t is None or t.dtype == torch.float64 else t.to(active) for t in tensors)
 
 
 def autocast_to_float32(*tensors: Any) -> tuple[Any, ...]:

@@ -150,9 +150,7 @@ register(
 )
 
 
-def _expand(noise: Tensor | None, shape: tuple[int, int, int]) -> Tensor | None:
-    if noise is None:
-        return None
+def _expand(noise: Tensor, shape: tuple[int, int, int]) -> Tensor:
     try:
         return noise.expand(shape)
     except RuntimeError:
@@ -161,7 +159,13 @@ def _expand(noise: Tensor | None, shape: tuple[int, int, int]) -> Tensor | None:
 
 
 def _modfc(
-    tensors: tuple[Tensor | None, ...],
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    bias: Tensor | None,
+    noise: Tensor | None,
+    skip: Tensor | None,
+    to_rgb: Tensor | None,
     impl: str,
     *,
     scale: float = 1.0,
@@ -173,15 +177,14 @@ def _modfc(
     gain: float = 1.0,
     clamp: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """y and rgb of the op's tensors in the schema's order."""
-    names = ("x", "weight", "style", "bias", "noise", "skip", "to_rgb")
-    check_tensors("modfc", **dict(zip(names, tensors, strict=True)))
-    tensors = autocast_to_active(*tensors)
-    check_one_dtype("modfc", **dict(zip(names, tensors, strict=True)))
+    """y and rgb."""
+    check_tensors("modfc", x=x, weight=weight, style=style, bias=bias, noise=noise, skip=skip, to_rgb=to_rgb)
+    tensors = autocast_to_active(x, weight, style, bias, noise, skip, to_rgb)
     x, weight, style, bias, noise, skip, to_rgb = tensors
-    assert x is not None and weight is not None and style is not None
+    check_one_dtype("modfc", x=x, weight=weight, style=style, bias=bias, noise=noise, skip=skip, to_rgb=to_rgb)
     _check(x, weight, style, bias, skip, to_rgb, activation, clamp)
-    noise = _expand(noise, (x.shape[0], x.shape[1], weight.shape[0]))
+    if noise is not None:
+        noise = _expand(noise, (x.shape[0], x.shape[1], weight.shape[0]))
     options = (scale, style_offset, demodulate, eps, activation, alpha, gain, clamp, reduced_precision())
     return call("modfc", impl, (x, weight, style, bias, noise, skip, to_rgb), options)
 
@@ -229,7 +232,13 @@ def modfc(
     Raises: ValueError for wrong shapes or options, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
     """
     return _modfc(
-        (x, weight, style, bias, noise, skip, None),
+        x,
+        weight,
+        style,
+        bias,
+        noise,
+        skip,
+        None,
         impl,
         scale=scale,
         style_offset=style_offset,
@@ -266,4 +275,4 @@ def modfc_with_rgb(
     """
     if to_rgb is None:
         raise TypeError("modfc: to_rgb must be a torch.Tensor [K,O], got None; use cips3d_ext.modfc without it")
-    return ModfcRgb(*_modfc((x, weight, style, bias, noise, skip, to_rgb), impl, **options))
+    return ModfcRgb(*_modfc(x, weight, style, bias, noise, skip, to_rgb, impl, **options))

@@ -55,8 +55,8 @@ void demodulate(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile)
   }
 }
 
-// y of one block of rows and columns with its share of the colours, and what is kept of it; y and kept may be null.
-template <class S>
+// y of one block of rows and columns, and what is kept of it; each may be null. kMore: there is a skip or rgb.
+template <class S, bool kMore>
 CIPS3D_INLINE void forward_block(const ModfcCpuCall& call, const Output<S>& shared_output, const TileRows& tile,
                                  int64_t first_row, int64_t rows, int64_t first_column, const Compute<S>* c,
                                  Destination<S> y, RgbTile<S>& rgb, Destination<Compute<S>> kept) {
@@ -68,16 +68,19 @@ CIPS3D_INLINE void forward_block(const ModfcCpuCall& call, const Output<S>& shar
     for (int v = 0; v < kPanel<T> && first_column + v < outputs; v += kLanes<T>) {
       const int64_t j = first_column + v;
       const Vec<T> d = output.demodulation_at(sample, j), bias = output.bias_at(j);
-      const Colours<Vec<T>> to_rgb = to_rgb_at<S>(call, j);
+      Colours<Vec<T>> to_rgb;
+      if constexpr (kMore) to_rgb = to_rgb_at<S>(call, j);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = (tile_row + row) * outputs + j;
         const Vec<T> linear = load(c + (row - first_row) * kPanel<T> + v);
         const Vec<T> u = linear * d + output.noise_at(sample, tile_row + row - sample * points, j) + bias;
         if (y.array) {
-          const Vec<T> activated = output.activate(u);
-          const Vec<T> value = skip ? activated + load_first(skip + at, outputs - j) : activated;
+          Vec<T> value = output.activate(u);
+          if constexpr (kMore) {
+            if (skip) value += load_first(skip + at, outputs - j);
+            rgb.add(row, value, to_rgb);
+          }
           y.write(at, outputs - j, value);
-          rgb.add(row, value, to_rgb);
         }
         if (kept.array) kept.write(at, outputs - j, linear);
         if (call.branches) store_bytes<T>(call.branches + at, outputs - j, output.branch(u));
@@ -97,8 +100,8 @@ void read_ahead(const ModfcCpuCall& call, int64_t tile, ReadAhead& next) {
   next.add(static_cast<const Compute<S>*>(call.demodulation), tiles.first_sample(tile) * outputs, samples * outputs);
 }
 
-template <class S>
-void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
+template <class S, bool kMore>
+void forward_tiles(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const Destination<S> y(call.y, call.tiles().rows(), outputs);
@@ -116,12 +119,21 @@ void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
     multiply(rows_in_tile, inputs, outputs, input.x(), row_stride(inputs), static_cast<const Operand<S>*>(call.panels),
              [&](int64_t first_row, int64_t rows, int64_t first_column, const T* c) {
                next.step();
-               forward_block<S>(call, output, input.rows(), first_row, rows, first_column, c, y, rgb, kept);
+               forward_block<S, kMore>(call, output, input.rows(), first_row, rows, first_column, c, y, rgb, kept);
              });
     rgb.finish(tile, rows_in_tile);
   }
   y.finish();
   kept.finish();
+}
+
+template <class S>
+void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
+  if (call.skip || call.rgb) {
+    forward_tiles<S, true>(call, first_tile, last_tile);
+  } else {
+    forward_tiles<S, false>(call, first_tile, last_tile);
+  }
 }
 
 template <class S>
