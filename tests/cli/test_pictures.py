@@ -9,8 +9,12 @@ from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 
 from cips3d.cli import main
+from cips3d.cli.render import PITCH_SPREADS, PREVIEW, YAW_SPREADS
+from cips3d.data import to_uint8
 from cips3d.models import Generator, GeneratorConfig, export_official
+from cips3d.render.trajectories import TRAJECTORIES, camera_at
 from cips3d.render.video import write_video
+from cips3d.training.trained import load_model
 
 
 def picture(path: Path) -> np.ndarray:
@@ -25,6 +29,13 @@ def test_generate_writes_the_same_grid_for_the_same_seed(run_dir, tmp_path):
     a, b, c = (picture(tmp_path / f"{name}.png") for name in "abc")
     assert a.shape == (2 * 16, 3 * 16, 3)
     assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_generate_names_its_file_after_the_seed(run_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["generate", "--run-dir", str(run_dir), "--count", "1", "--seed", "5", "--psi", "0.5"])
+    with Image.open("generated-seed5.png") as opened:
+        assert "--seed 5 --psi 0.5" in opened.text["Comment"]
 
 
 def test_generate_turns_heads(run_dir, tmp_path):
@@ -51,19 +62,76 @@ def test_render_writes_videos(run_dir, tmp_path):
     main([*words, str(tmp_path / "turn.mp4")])
     with Image.open(tmp_path / "turn.gif") as gif:
         assert gif.n_frames == 3 and gif.size == (32, 16)
+        assert b"--seed 0" in gif.info["comment"] and gif.info["loop"] == 0
     assert count_frames_and_secs(tmp_path / "turn.mp4")[0] == 3
 
 
+def test_render_writes_panels_to_a_folder_with_its_arguments(run_dir, tmp_path):
+    out = tmp_path / "new" / "frames"
+    words = ["render", "--run-dir", str(run_dir), "--frames", "2", "--heads", "3", "--resolution", "8", "--seed", "7"]
+    main([*words, "--trajectory", "translate-rotate", "--samples", "5", "--panels", "inr", "normal", "--out", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["frame_0000.png", "frame_0001.png"]
+    with Image.open(out / "frame_0001.png") as frame:
+        assert frame.size == (2 * 8, 3 * 8)  # a row for each head
+        assert "--seed 7" in frame.text["Comment"] and "--panels inr normal" in frame.text["Comment"]
+
+
+def test_render_names_its_file_after_path_and_seed(run_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["render", "--run-dir", str(run_dir), "--frames", "2", "--trajectory", "yaw", "--seed", "5"])
+    assert b"--seed 5" in (tmp_path / "render-yaw-seed5.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("trajectory", TRAJECTORIES)
+def test_render_follows_its_trajectory(run_dir, tmp_path, trajectory):
+    """Every frame is the picture of the trajectory's camera."""
+    words = ["render", "--run-dir", str(run_dir), "--frames", "3", "--resolution", "8", "--trajectory", trajectory]
+    main([*words, "--out", str(tmp_path / "frames")])
+    model = load_model(run_dir)
+    for frame in range(3):
+        camera = camera_at(trajectory, model.swing(YAW_SPREADS, PITCH_SPREADS), frame, 3)
+        wanted = to_uint8(model.images(*model.codes(1, 0), camera, 8))[0].permute(1, 2, 0).numpy()
+        assert np.array_equal(picture(tmp_path / "frames" / f"frame_000{frame}.png"), wanted)
+
+
+def test_render_shows_depth_in_one_range_for_the_whole_video(run_dir, tmp_path):
+    words = ["render", "--run-dir", str(run_dir), "--frames", "3", "--trajectory", "yaw", "--panels", "depth"]
+    main([*words, "--resolution", str(PREVIEW), "--out", str(tmp_path / "depth")])
+    model = load_model(run_dir)
+    swing = model.swing(YAW_SPREADS, PITCH_SPREADS)
+    cameras = [camera_at("yaw", swing, frame, 3) for frame in range(3)]
+    depth = torch.cat([model.views(*model.codes(1, 0), c, ["depth"], PREVIEW)["depth"][0] for c in cameras])
+    grey = 255 * (depth.max() - depth) / (depth.max() - depth.min())
+    frames = np.stack([picture(tmp_path / "depth" / f"frame_000{frame}.png") for frame in range(3)])
+    assert frames.min() == 0 and frames.max() == 255
+    assert np.abs(frames - grey[..., None].numpy()).max() < 1
+
+
 def test_video_needs_a_known_suffix(tmp_path):
-    with pytest.raises(ValueError, match=r"must end in .mp4 or .gif, got x.avi"):
+    with pytest.raises(ValueError, match=r"must end in .mp4 or .gif, or have no suffix .* got x.avi"):
         write_video(torch.zeros(1, 3, 4, 4), tmp_path / "x.avi", 24)
+
+
+def test_frames_are_written_as_they_come(tmp_path):
+    """Memory: of a folder's frames only one is there at a time."""
+    written = []
+
+    def frames():
+        for _ in range(3):
+            written.append(len(list(tmp_path.glob("frames/*.png"))))
+            yield torch.zeros(3, 4, 4)
+
+    write_video(frames(), tmp_path / "frames", 24)
+    assert written == [0, 1, 2]
+    write_video(torch.zeros(1, 3, 4, 4), tmp_path / "frames", 24)
+    assert len(list(tmp_path.glob("frames/*.png"))) == 1  # overwritten as a file is
 
 
 def test_render_names_a_wrong_suffix_before_it_renders(run_dir, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["render", "--run-dir", str(run_dir), "--out", str(tmp_path / "x.avi")])
     error = capsys.readouterr().err
-    assert "must end in .mp4 or .gif, got x.avi" in error and "frame" not in error
+    assert "must end in .mp4 or .gif" in error and "got x.avi" in error and "frame" not in error
 
 
 def test_data_make_inspect_and_lfw(tmp_path, capsys, monkeypatch):
@@ -83,7 +151,11 @@ def test_data_make_inspect_and_lfw(tmp_path, capsys, monkeypatch):
     [
         (["generate", "--run-dir", "{run}", "--count", "0", "--out", "x.png"], "--count and --yaws must be at least 1"),
         (["generate", "--run-dir", "{run}", "--resolution", "0", "--out", "x.png"], "--resolution must be at least 1"),
+        (["generate", "--run-dir", "{run}", "--out", "x.jpg"], "--out must end in .png, got x.jpg"),
         (["render", "--run-dir", "{run}", "--frames", "0", "--out", "x.gif"], "--frames must be at least 1, got 0"),
+        (["render", "--run-dir", "{run}", "--samples", "2", "--out", "x.gif"], "samples_per_ray must be at least 3"),
+        (["render", "--run-dir", "{run}", "--panels", "colour"], "invalid choice: 'colour'"),
+        (["render", "--run-dir", "{run}", "--trajectory", "spiral"], "invalid choice: 'spiral'"),
         (["data", "make", "x.zip", "--count", "0"], "--count and --resolution must be at least 1"),
         (["data", "inspect", "nowhere.zip"], "nowhere.zip"),
         (["bench", "--rounds", "0"], "--rounds and --threads must be at least 1"),

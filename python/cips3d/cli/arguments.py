@@ -48,3 +48,15 @@ def model_of(args: argparse.Namespace) -> TrainedModel:
     if args.resolution is not None and args.resolution < 1:
         raise ValueError(f"--resolution must be at least 1, got {args.resolution}")
     return load_model(args.run_dir or args.checkpoint, args.device, args.impl)
+
+
+def describe(args: argparse.Namespace) -> str:
+    """What made a file, for its metadata: the command and its arguments that are set."""
+    words = {name.replace("_", "-"): value for name, value in vars(args).items() if name not in ("command", "out")}
+    return " ".join(
+        ["cips3d", args.command, *(f"--{name} {_word(value)}" for name, value in words.items() if value is not None)]
+    )
+
+
+def _word(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -25,9 +25,10 @@ from cips3d.data.base import ImageDataset
 from cips3d.metrics.pose import PoseReport, measure_pose_control
 from cips3d.metrics.report import Report, write_report
 from cips3d.metrics.speed import compare, speed_table
+from cips3d.render.trajectories import camera_at
 from cips3d.render.video import write_video
 from cips3d.training.loop import open_images, train
-from cips3d.training.trained import TrainedModel, load_model, swing
+from cips3d.training.trained import TrainedModel, load_model
 
 GRID = (4, 8)  # rows and columns of the sample grid
 SWEEP = (4, 7)  # heads and yaws of the sweep
@@ -104,13 +105,10 @@ def _write_pictures(model: TrainedModel, real: ImageDataset, out: Path) -> None:
 
 def _turntable(model: TrainedModel) -> torch.Tensor:
     """Frames [T,3,S,heads*S] of some heads side by side, turning from side to side."""
-    z_shape, z_appearance = model.codes(VIDEO_HEADS, SEED)
-    pose, frames = model.camera, []
-    path = swing(VIDEO_FRAMES, VIDEO_SPREADS * pose.yaw_std, VIDEO_NOD * pose.pitch_std)
-    for yaw, pitch in zip(*path, strict=True):
-        camera = model.camera_at(yaw.expand(VIDEO_HEADS), pitch.expand(VIDEO_HEADS))
-        images = model.images(z_shape, z_appearance, camera, VIDEO_SCALE * model.resolution)
-        frames.append(torch.cat(list(images), -1))
+    codes, swing, frames = model.codes(VIDEO_HEADS, SEED), model.swing(VIDEO_SPREADS, VIDEO_NOD), []
+    for frame in range(VIDEO_FRAMES):
+        camera = camera_at("circle", swing, frame, VIDEO_FRAMES)[torch.zeros(VIDEO_HEADS, dtype=torch.long)]
+        frames.append(torch.cat(list(model.images(*codes, camera, VIDEO_SCALE * model.resolution)), -1))
     return torch.stack(frames)
 
 

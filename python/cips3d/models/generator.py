@@ -146,7 +146,7 @@ class Generator(nn.Module):
         if draws.permutation is not None and grad_rays is not None:
             result = partly_differentiable_pixels(pixels, draws.permutation, grad_rays, ray_chunk)
         else:
-            result = all_pixels(pixels, count, ray_chunk if grad_rays is None else None)
+            result = Pixels(*all_pixels(pixels, count, ray_chunk if grad_rays is None else None))
         return to_images(result, resolution)
 
     def map(self, z_shape: Tensor, z_appearance: Tensor, truncation_psi: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -177,13 +177,17 @@ class Generator(nn.Module):
         self.mean_w_shape = _mean_style(self.shape_mapping, n, source)
         self.mean_w_appearance = _mean_style(self.appearance_mapping, n, source)
 
+    def nerf_colours(self, features: Tensor) -> Tensor:
+        """The NeRF's own colours [...,3] in [-1,1] of features [...,C] by the auxiliary head."""
+        return torch.tanh(self.aux_rgb(features))
+
     def nerf_parameters(self) -> list[nn.Parameter]:
         """The parameters a stage with frozen NeRF leaves alone: shape mapping, field and auxiliary head."""
         return [p for part in (self.shape_mapping, self.field, self.aux_rgb) for p in part.parameters()]
 
     def _pixels(self, styles: Styles, rays: Rays, draws: Draws, settings: VolumeSettings) -> Pixels:
         feature, depth, weights = render_features(self.field, styles.films, rays, draws, settings)
-        return Pixels(self.inr(feature, styles.inr), torch.tanh(self.aux_rgb(feature)), depth, weights)
+        return Pixels(self.inr(feature, styles.inr), self.nerf_colours(feature), depth, weights)
 
     def _check_inputs(
         self, z_shape: Tensor, z_appearance: Tensor, camera: Camera, ray_chunk: int | None, grad_rays: int | None

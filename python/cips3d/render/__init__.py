@@ -1,6 +1,6 @@
 """The data's way through CIPS-3D, one file a stage: rays, field, volume, inr, image.
 
-`draws` holds the randomness of all of them.
+`draws` holds the randomness of all of them; `trajectories` moves cameras and `video` writes what they saw.
 """
 
 from cips3d.render.draws import Draws

@@ -30,14 +30,14 @@ class RenderOutput(NamedTuple):
 PixelFunction = Callable[["slice | Tensor"], Pixels]
 
 
-def all_pixels(pixels: PixelFunction, rays: int, ray_chunk: int | None) -> Pixels:
-    """All rays: in one pass with gradients, or, with `ray_chunk`, that many at a time without."""
+def all_pixels(pixels: Callable[[slice], tuple[Tensor, ...]], rays: int, ray_chunk: int | None) -> tuple[Tensor, ...]:
+    """The fields [B,R,*] of all rays: in one pass with gradients, or, with `ray_chunk`, that many at a time without."""
     if ray_chunk is None:
         return pixels(slice(0, rays))
     with torch.no_grad():
         first = pixels(slice(0, ray_chunk))
         # Filled in place: a list of chunks and its concatenation would hold the picture twice.
-        whole = Pixels(*(field.new_empty(field.shape[0], rays, *field.shape[2:]) for field in first))
+        whole = tuple(field.new_empty(field.shape[0], rays, *field.shape[2:]) for field in first)
         _store(whole, 0, first)
         for start in range(ray_chunk, rays, ray_chunk):
             _store(whole, start, pixels(slice(start, start + ray_chunk)))
@@ -74,7 +74,7 @@ def _join(parts: list[Pixels]) -> Pixels:
     return Pixels(*(torch.cat(fields, 1) for fields in zip(*parts, strict=True)))
 
 
-def _store(whole: Pixels, start: int, part: Pixels) -> None:
+def _store(whole: tuple[Tensor, ...], start: int, part: tuple[Tensor, ...]) -> None:
     """Writes a chunk of rays into its place."""
     for target, field in zip(whole, part, strict=True):
         target[:, start : start + field.shape[1]] = field

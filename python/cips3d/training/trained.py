@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,10 @@ from cips3d.config.loader import ConfigError
 from cips3d.config.training import CameraConfig, RenderConfig, load_training, read_training
 from cips3d.models.generator import Generator
 from cips3d.models.official import load_official
-from cips3d.render import Camera, Draws
+from cips3d.models.view import view
+from cips3d.render import Camera
+from cips3d.render.trajectories import Swing
+from cips3d.render.volume import VolumeSettings
 from cips3d.training.checkpoint import load_checkpoint
 
 RAYS_AT_A_TIME = 64 * 64 * 4  # of all images of a batch: bounds the memory at any resolution
@@ -64,7 +67,36 @@ class TrainedModel:
         limit = spreads * self.camera.yaw_std
         return torch.linspace(-limit, limit, count) if count > 1 else torch.zeros(1)
 
-    @torch.no_grad()
+    def views(
+        self,
+        z_shape: Tensor,
+        z_appearance: Tensor,
+        camera: Camera,
+        panels: Sequence[str],
+        resolution: int | None = None,
+        truncation_psi: float = 1.0,
+        samples: int | None = None,
+    ) -> dict[str, Tensor]:
+        """The panels of `cips3d.models.view.view`; side S and samples a ray are those of the training by default."""
+        size, config, render = resolution or self.resolution, self.generator.config, self.render
+        settings = VolumeSettings(
+            near=config.near,
+            far=config.far,
+            samples=samples or render.samples_per_ray,
+            hierarchical=render.hierarchical,
+            density_noise_std=0.0,
+            activation="relu",
+            last_back=render.last_back,
+            white_back=render.white_back,
+        )
+        batch = max(1, RAYS_AT_A_TIME // size**2)
+        parts = []
+        for start in range(0, len(z_shape), batch):
+            part = slice(start, start + batch)
+            codes = z_shape[part], z_appearance[part], camera[part]
+            parts.append(view(self.generator, *codes, panels, size, settings, truncation_psi, RAYS_AT_A_TIME))
+        return {name: torch.cat([part[name] for part in parts]) for name in panels}
+
     def images(
         self,
         z_shape: Tensor,
@@ -74,26 +106,13 @@ class TrainedModel:
         truncation_psi: float = 1.0,
     ) -> Tensor:
         """Images [B,3,S,S] in [-1,1], float32 on the CPU, without noise: equal arguments give equal pixels."""
-        size = resolution or self.resolution
-        batch = max(1, RAYS_AT_A_TIME // size**2)
-        pieces = []
-        for start in range(0, len(z_shape), batch):
-            part = slice(start, start + batch)
-            out = self.generator.render(
-                z_shape[part],
-                z_appearance[part],
-                camera[part],
-                resolution=size,
-                samples_per_ray=self.render.samples_per_ray,
-                hierarchical=self.render.hierarchical,
-                draws=Draws.none(samples=self.render.samples_per_ray, device=self.device),
-                truncation_psi=truncation_psi,
-                last_back=self.render.last_back,
-                white_back=self.render.white_back,
-                ray_chunk=RAYS_AT_A_TIME,
-            )
-            pieces.append(out.image.float().cpu())
-        return torch.cat(pieces)
+        return self.views(z_shape, z_appearance, camera, ("inr",), resolution, truncation_psi)["inr"]
+
+    def swing(self, yaw_spreads: float, pitch_spreads: float) -> Swing:
+        """What a camera path moves about: the mean pose, and so many standard deviations of the training poses."""
+        pose = self.camera
+        reach = yaw_spreads * pose.yaw_std, pitch_spreads * pose.pitch_std
+        return Swing(pose.yaw_mean, pose.pitch_mean, *reach, fov_deg=pose.fov_deg)
 
     def turned(self, heads: int, yaws: Tensor, seed: int, **options: float | int | None) -> Tensor:
         """Images [heads * len(yaws),3,S,S]: head by head, each at all `yaws` (offsets, rad). Options as in `images`."""
@@ -122,12 +141,6 @@ def load_model(path: Path, device: str = "cpu", impl: str = "auto") -> TrainedMo
         raise ConfigError(f"there is no model {path}; wanted a run folder of `cips3d train` or an official .pth file")
     generator = generator.eval().requires_grad_(False).to(device)
     return TrainedModel(generator, config.camera, config.render, resolution)
-
-
-def swing(frames: int, yaw: float, pitch: float) -> tuple[Tensor, Tensor]:
-    """Yaw and pitch offsets [frames] in rad of a closed swing to both sides: an ellipse of half-axes `yaw`, `pitch`."""
-    angle = torch.arange(frames) * (2 * math.pi / frames)
-    return yaw * torch.sin(angle), pitch * torch.cos(angle)
 
 
 def _load_official_generator(path: Path, impl: str) -> Generator:
