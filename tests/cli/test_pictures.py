@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 
@@ -134,6 +135,20 @@ def test_render_names_a_wrong_suffix_before_it_renders(run_dir, tmp_path, capsys
     assert "must end in .mp4 or .gif" in error and "got x.avi" in error and "frame" not in error
 
 
+def test_mesh_writes_a_closed_surface_named_after_the_seed(run_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["mesh", "--run-dir", str(run_dir), "--resolution", "16", "--seed", "5"])
+    assert b"--seed 5" in Path("mesh-seed5.ply").read_bytes()
+    assert trimesh.load_mesh("mesh-seed5.ply", process=False).is_watertight
+
+
+def test_mesh_names_a_wrong_suffix_before_it_works(run_dir, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["mesh", "--run-dir", str(run_dir), "--out", str(tmp_path / "x.stl")])
+    error = capsys.readouterr().err
+    assert "must end in .ply, .obj, .glb, got x.stl" in error and "density" not in error
+
+
 def test_data_make_inspect_and_lfw(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     heads, faces = str(tmp_path / "heads.zip"), str(tmp_path / "faces.zip")
@@ -156,6 +171,12 @@ def test_data_make_inspect_and_lfw(tmp_path, capsys, monkeypatch):
         (["render", "--run-dir", "{run}", "--samples", "2", "--out", "x.gif"], "samples_per_ray must be at least 3"),
         (["render", "--run-dir", "{run}", "--panels", "colour"], "invalid choice: 'colour'"),
         (["render", "--run-dir", "{run}", "--trajectory", "spiral"], "invalid choice: 'spiral'"),
+        (
+            ["mesh", "--run-dir", "{run}", "--resolution", "1", "--out", "x.ply"],
+            "resolution must be in 2 .. 1024, got 1",
+        ),
+        (["mesh", "--run-dir", "{run}", "--resolution", "8", "--level", "1e9"], "nowhere 1e+09; give a level between"),
+        (["mesh", "--run-dir", "nowhere"], "there is no model nowhere"),
         (["data", "make", "x.zip", "--count", "0"], "--count and --resolution must be at least 1"),
         (["data", "inspect", "nowhere.zip"], "nowhere.zip"),
         (["bench", "--rounds", "0"], "--rounds and --threads must be at least 1"),
@@ -166,4 +187,5 @@ def test_mistakes(run_dir, capsys, words, message, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as exit:
         main([word.format(run=run_dir) for word in words])
     assert exit.value.code == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error

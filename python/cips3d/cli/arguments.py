@@ -10,7 +10,9 @@ import torch
 from cips3d.training.trained import TrainedModel, load_model
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(
+    parser: argparse.ArgumentParser, resolution_help: str = "side in pixels (default: that of the training)"
+) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run-dir", type=Path, help="folder of a training run; its averaged weights are used")
     source.add_argument(
@@ -18,7 +20,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="which heads: equal seeds give equal heads (default 0)")
     parser.add_argument("--psi", type=float, default=1.0, help="truncation: 1 all variety, towards 0 the mean head")
-    parser.add_argument("--resolution", type=int, help="side in pixels (default: that of the training)")
+    parser.add_argument("--resolution", type=int, help=resolution_help)
     add_device_arguments(parser)
 
 

@@ -1,7 +1,7 @@
 """Make, import or inspect data sets.
 
 cips3d data make heads.zip --count 1000 --resolution 64       procedural heads as a StyleGAN-format zip
-cips3d data lfw faces.zip                                     100 small real photographs (needs the extra `faces`)
+cips3d data lfw faces.zip                                     100 small real photographs
 cips3d data inspect faces.zip --grid faces.png                what is in a zip, a folder, or `synthetic-heads`
 """
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "train a generator, or go on with a run",
     "generate": "write a grid of generated images",
-    "render": "write a video of heads that turn",
+    "render": "write a video of heads along a camera path",
+    "mesh": "write a head's surface as a mesh",
     "data": "make, import or inspect data sets",
     "info": "tell what is installed and which kernels run",
     "bench": "measure the fused kernels against the references on this machine",

@@ -60,12 +60,10 @@ def make_synthetic(
 def make_lfw_zip(out: str | Path) -> int:
     """Write the 100 grey 25x25 faces of scikit-image's bundled lfw_subset to the zip `out`; returns 100.
 
-    They prove the path for photographs, not quality. Needs the extra `faces`.
+    They prove the path for photographs, not quality.
     """
-    try:
-        from skimage.data import lfw_subset
-    except ImportError as error:
-        raise RuntimeError("make_lfw_zip needs scikit-image: pip install 'cips3d-ext[faces]'") from error
+    from skimage.data import lfw_subset  # here, since nothing else of this module needs so large a package
+
     faces = np.clip(lfw_subset()[:LFW_FACES] * 255, 0, 255).round().astype(np.uint8)
     return write_zip(torch.from_numpy(faces)[:, None], out)
 

@@ -1,4 +1,4 @@
-"""The networks of CIPS-3D, and import and export of the official state dicts."""
+"""The networks of CIPS-3D, import and export of the official state dicts; `view` and `mesh` show a generator."""
 
 from cips3d.models.discriminator import Discriminator, DiscriminatorConfig
 from cips3d.models.generator import Generator
