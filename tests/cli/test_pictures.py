@@ -113,6 +113,15 @@ def test_video_needs_a_known_suffix(tmp_path):
         write_video(torch.zeros(1, 3, 4, 4), tmp_path / "x.avi", 24)
 
 
+def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "taken.mp4").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_video(torch.zeros(1, 3, 4, 4), tmp_path / "taken.mp4", 24)
+    (tmp_path / "full.mp4").symlink_to("/dev/full")  # every write to it fails as on a full disk
+    with pytest.raises(OSError, match="ffmpeg could not write"):
+        write_video(torch.zeros(1, 3, 4, 4), tmp_path / "full.mp4", 24)
+
+
 def test_frames_are_written_as_they_come(tmp_path):
     """Memory: of a folder's frames only one is there at a time."""
     written = []

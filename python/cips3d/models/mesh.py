@@ -110,7 +110,8 @@ def _opacity_level(grid: np.ndarray, step: float) -> float:
     """
     stride = max(1, len(grid) // LEVEL_GRID)
     opacity = 1 - np.exp(-step * np.maximum(grid[::stride, ::stride, ::stride], 0))
-    return float(np.log1p(-threshold_otsu(opacity)) / -step)
+    threshold = min(threshold_otsu(opacity.ravel()), 1 - np.finfo(opacity.dtype).eps)  # all opaque: no infinite level
+    return float(np.log1p(-threshold) / -step)
 
 
 def _surface(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -57,11 +57,14 @@ def save_png(picture: Image.Image, path: Path, comment: str) -> None:
 def _write_mp4(pixels: Iterator[np.ndarray], path: Path, fps: int, comment: str) -> None:
     first = next(pixels)
     height, width = (size // EVEN * EVEN for size in first.shape[:2])
+    path.write_bytes(b"")  # fails where it cannot be written; ffmpeg would not tell
     metadata = ["-metadata", f"comment={comment}"]
     writer = imageio.get_writer(path, format="FFMPEG", fps=fps, macro_block_size=EVEN, output_params=metadata)
     with writer:
         for frame in chain([first], pixels):
             writer.append_data(frame[:height, :width])
+    if not path.stat().st_size:
+        raise OSError(f"write_video: ffmpeg could not write {path}; its message is above")
 
 
 def _pixels(frame: Tensor) -> np.ndarray:
