@@ -4,8 +4,7 @@ cips3d mesh --run-dir runs/first --seed 3 --out head.ply
 cips3d mesh --checkpoint G_ema.pth --resolution 512 --level 30 --out head.glb
 
 Lengths are in world units (cameras are at distance 1), y is up, and the head looks along z. Colours mean something if
-the
-model was trained with loss.use_aux.
+the model was trained with loss.use_aux.
 """
 
 from __future__ import annotations

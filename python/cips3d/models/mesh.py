@@ -1,5 +1,4 @@
-"""A surface of the density field as triangles with the NeRF's own colours, by marching cubes; PLY, OBJ and GLB
-files."""
+"""A surface of the density field as triangles with the NeRF's own colours, by marching cubes, and files of it."""
 
 from __future__ import annotations
 

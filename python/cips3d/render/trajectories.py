@@ -1,10 +1,8 @@
 """Camera paths of videos: the number of a frame in, a camera out. All close: after the last frame comes the first.
 
 `yaw`, `circle` and their kin keep to the unit sphere and look at the origin; the translations shift the camera along
-its
-own axes and do not turn it, and the roll turns it about its own line of sight. The kinds and the order of their parts
-are
-those of the official web demo (which sweeps the yaw once, from one side to the other).
+its own axes and do not turn it, and the roll turns it about its own line of sight. The kinds and the order of their
+parts are those of the official web demo (which sweeps the yaw once, from one side to the other).
 """
 
 from __future__ import annotations

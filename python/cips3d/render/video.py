@@ -26,9 +26,8 @@ def check_format(path: Path) -> None:
 def write_video(frames: Iterable[Tensor], path: Path, fps: int, comment: str = "") -> None:
     """frames [3,H,W] in [-1,1], as they come -> path: an .mp4, an endlessly repeating .gif, or a folder of frame_*.png.
 
-    `fps` frames a second, at least one frame; `comment` goes into the metadata. Folders are made where they are
-    missing.
-    Raises ValueError for another suffix.
+    `fps` frames a second, at least one frame; `comment` goes into the metadata. Missing folders are made, frames that
+    the folder has are replaced. Raises ValueError for another suffix, OSError where nothing can be written.
     """
     check_format(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -83,10 +83,8 @@ def render_normals(field: SirenField, films: Films, rays: Rays, settings: Volume
     """Unit normals [B,R,3] in world axes, out of the dense side; 0 where a ray meets nothing. Not differentiable.
 
     The density's gradient at M even samples, integrated with the weights that colours have. Differences of the depth
-    map
-    would need neighbours, break at outlines and show the steps between samples: on an opaque ball 24 samples a ray
-    leave
-    them 14 degrees off on average, the gradient 4.
+    map would need neighbours, break at outlines and show the steps between samples: on an opaque ball 24 samples a ray
+    leave them 14 degrees off on average, the gradient 4.
     """
     batch, count, _ = rays.directions.shape
     depths = torch.linspace(settings.near, settings.far, settings.merged).to(rays.directions)
