@@ -176,6 +176,11 @@ def test_data_make_inspect_and_lfw(tmp_path, capsys, monkeypatch):
         (["generate", "--run-dir", "{run}", "--count", "0", "--out", "x.png"], "--count and --yaws must be at least 1"),
         (["generate", "--run-dir", "{run}", "--resolution", "0", "--out", "x.png"], "--resolution must be at least 1"),
         (["generate", "--run-dir", "{run}", "--out", "x.jpg"], "--out must end in .png, got x.jpg"),
+        (
+            ["generate", "--run-dir", "{run}", "--seed", "9" * 20, "--out", "x.png"],
+            "--seed must be in -2^63 .. 2^63 - 1",
+        ),
+        (["render", "--run-dir", "{run}", "--psi", "nan", "--out", "x.gif"], "--psi must be a number, got nan"),
         (["render", "--run-dir", "{run}", "--frames", "0", "--out", "x.gif"], "--frames must be at least 1, got 0"),
         (["render", "--run-dir", "{run}", "--samples", "2", "--out", "x.gif"], "samples_per_ray must be at least 3"),
         (["render", "--run-dir", "{run}", "--panels", "colour"], "invalid choice: 'colour'"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import torch
 
 from cips3d.training.trained import TrainedModel, load_model
+
+SEEDS = 2**63  # torch's generators take 64-bit seeds
 
 
 def add_model_arguments(
@@ -49,6 +52,10 @@ def check_device(device: str) -> None:
 def model_of(args: argparse.Namespace) -> TrainedModel:
     if args.resolution is not None and args.resolution < 1:
         raise ValueError(f"--resolution must be at least 1, got {args.resolution}")
+    if not -SEEDS <= args.seed < SEEDS:
+        raise ValueError(f"--seed must be in -2^63 .. 2^63 - 1, got {args.seed}")
+    if not math.isfinite(args.psi):
+        raise ValueError(f"--psi must be a number, got {args.psi}")
     return load_model(args.run_dir or args.checkpoint, args.device, args.impl)
 
 

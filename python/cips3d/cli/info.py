@@ -1,5 +1,7 @@
 """Tell what is installed: torch, the compiled libraries, and which implementation each op takes on each device, and why
 not another.
+
+  cips3d info
 """
 
 from __future__ import annotations

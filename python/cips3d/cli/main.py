@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "device" in args:
             importlib.import_module("cips3d.cli.arguments").check_device(args.device)
         importlib.import_module(f"cips3d.cli.{args.command}").run(args)
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
         print(f"cips3d {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
