@@ -262,7 +262,31 @@ def register_second_order(spec: OpSpec) -> None:
 
 
 def register_formula(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
-    torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_library)
+    """What torch.library.register_autograd does, for schemas without defaults and lists: there looking for defaults
+    takes more than half of a small differentiable call (torch 2.13; it grows with the square of the arguments)."""
+    op = dispatcher_op(name)
+
+    def below(*args: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*args)
+
+    class Formula(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *args: Any) -> Any:
+            output = below(*args)
+            setup_context(ctx, args, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grad_outputs: Any) -> Any:
+            return backward(ctx, *grad_outputs)
+
+    def differentiable(*args: Any) -> Any:
+        wanted = torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+        return Formula.apply(*args) if wanted else below(*args)
+
+    Formula.__name__ = f"{name}_formula"
+    _library.impl(name, differentiable, "Autograd")
 
 
 def register_without_gradient(spec: OpSpec) -> None:
