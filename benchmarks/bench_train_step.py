@@ -60,7 +60,7 @@ def prepare(args: argparse.Namespace, cache: str) -> list[Prepared]:
     config = load_training(preset, [f"optimizer.batch_size={BATCH}"])
     result = []
     for name, impl in IMPLS.items():
-        dataset = open_dataset("synthetic-heads", config.schedule.resolutions[-1], size=IMAGES, cache_dir=cache)
+        dataset = open_dataset("synthetic-heads", config.schedule.resolution, size=IMAGES, cache_dir=cache)
         trainer = Trainer(config, TrainingBatches(dataset, BATCH, seed=0), torch.device(args.device), impl)
         for part, run in parts(trainer).items():
             case: Row = {"preset": preset, "batch": BATCH, "part": part}

@@ -1,9 +1,11 @@
 """Training presets: each loads, can be overridden everywhere, and a changed one is told apart from the one of a run."""
 
+import dataclasses
+
 import pytest
 
 from cips3d.config import ConfigError, preset_names
-from cips3d.config.training import check_same_run, load_training, read_training, replace, write_training
+from cips3d.config.training import StageConfig, check_same_run, load_training, read_training, replace, write_training
 
 
 @pytest.mark.parametrize("name", preset_names("training"))
@@ -34,10 +36,15 @@ def test_overrides_reach_defaults_and_the_generator():
         ("optimizer.glr=1", r"unknown key 'glr' in optimizer \(did you mean 'g_lr'\?\)"),
         ("optimizer.g_lr=fast", "optimizer.g_lr must be a number, got 'fast'"),
         ("generator=dmeo", r"no generator preset 'dmeo' \(did you mean 'demo'\?\)"),
-        ("discriminator.aux_channels=[]", "loss.use_aux is true"),
-        ("schedule.resolutions=[8, 64]", "goes up to 64"),
-        ("schedule.resolution_shares=[0.5]", "one share for each resolution"),
-        ("schedule.lr_factors=[1, 0]", "one factor > 0 for each resolution"),
+        ("discriminator.aux_channels=[]", "use_aux is true but discriminator.aux_channels is empty"),
+        ("schedule.stages=[{resolution: 8}, {resolution: 64}]", "goes up to 64"),
+        ("schedule.stages=[]", "at least one, of growing resolutions, got \\[\\]"),
+        ("schedule.stages=[{resolution: 16}, {resolution: 8}]", r"growing resolutions, got \[16, 8\]"),
+        ("schedule.stages=[{resolution: 8, share: 0}]", "must be > 0, got 8 and 0"),
+        (
+            "schedule.stages=[{resolution: 8, fade: 3}]",
+            r"unknown key 'fade' in schedule.stages\[0\] \(did you mean 'fade_",
+        ),
     ],
 )
 def test_mistakes(assignment, message):
@@ -51,10 +58,29 @@ def test_unknown_preset():
 
 
 def test_stages():
-    schedule = replace(
-        load_training("tiny"), "schedule", resolutions=(4, 8, 16), resolution_shares=(0.5, 0.25, 0.25)
-    ).schedule
-    assert [schedule.stage(p) for p in (0.0, 0.49, 0.5, 0.74, 0.76, 1.0)] == [0, 0, 1, 1, 2, 2]
+    stages = tuple(StageConfig(side, share) for side, share in ((4, 10), (8, 5), (16, 5)))
+    schedule = replace(load_training("tiny"), "schedule", stages=stages).schedule
+    assert [schedule.stage_at(p) for p in (0.0, 0.49, 0.5, 0.74, 0.76, 1.0)] == [0, 0, 1, 1, 2, 2]
+    assert schedule.resolution == 16
+
+
+def test_a_stage_takes_the_place_of_the_runs_values():
+    config = load_training("released_ffhq")
+    last = config.at_stage(3)
+    assert (last.optimizer.g_lr, last.optimizer.d_lr) == (1e-4, 5e-4)
+    assert (last.loss.use_aux, last.loss.diff_augment) == (False, True)
+    assert config.at_stage(0) == replace(config, "render", density_noise_steps=5000)
+    assert [stage.resolution for stage in config.schedule.stages] == [32, 64, 128, 256]
+    # 80k + 200k steps of 1,880k are the first two stages.
+    assert [config.schedule.stage_at(step / config.schedule.steps) for step in (79_999, 80_001, 280_001)] == [0, 1, 2]
+
+
+def test_a_preset_may_rest_on_another():
+    whole, first = load_training("released_ffhq"), load_training("released_ffhq_32")
+    assert first.schedule.stages[0].resolution == 32 and len(first.schedule.stages) == 1
+    assert dataclasses.replace(first, schedule=whole.schedule) == whole
+    transfer = load_training("released_cartoon")  # of one that rests on another itself
+    assert transfer.optimizer == dataclasses.replace(whole.optimizer, ema_start=100)
 
 
 def test_a_run_keeps_its_configuration(tmp_path):

@@ -12,7 +12,7 @@ from cips3d.config import ConfigError
 from cips3d.config.training import replace
 from cips3d.data import TrainingBatches
 from cips3d.training import loop
-from cips3d.training.checkpoint import CheckpointError, load_checkpoint
+from cips3d.training.checkpoint import LATEST, CheckpointError, load_checkpoint
 from cips3d.training.loop import TrainingStopped, open_images, train
 from cips3d.training.trainer import Trainer
 
@@ -119,9 +119,9 @@ def test_killed_run_forgets_what_its_checkpoint_does_not_know(tiny, tmp_path):
 
 
 def test_a_finished_run_can_be_lengthened(tiny, tmp_path):
-    train(tiny("schedule.resolutions=[8]"), tmp_path)
-    assert train(tiny("schedule.resolutions=[8]"), tmp_path).step == 6
-    assert train(tiny("schedule.resolutions=[8]", "schedule.steps=7"), tmp_path).step == 7
+    train(tiny("schedule.stages=[{resolution: 8}]"), tmp_path)
+    assert train(tiny("schedule.stages=[{resolution: 8}]"), tmp_path).step == 6
+    assert train(tiny("schedule.stages=[{resolution: 8}]", "schedule.steps=7"), tmp_path).step == 7
 
 
 def test_time_budget(tiny, tmp_path):
@@ -168,13 +168,12 @@ def test_the_bar_counts_what_ends_the_run(tiny, tmp_path, capsys):
     assert re.search(r"/3 s, step=\d+, it/s=", shown) and "it/s, px" not in shown
 
 
-def test_learning_rates_follow_the_resolution(tiny, tmp_path):
-    config = tiny("schedule.lr_factors=[1, 0.25]")
+def test_learning_rates_follow_the_stage(tiny, tmp_path):
+    config = tiny("schedule.stages=[{resolution: 8}, {resolution: 16, g_lr: 1e-5}]")
     rates = config.optimizer.g_lr, config.optimizer.d_lr
-    for steps, factor in ((3, 1.0), (4, 0.25), (6, 0.25)):  # a run in parts: also after resuming
+    for steps, wanted in ((3, rates), (4, (1e-5, rates[1])), (6, (1e-5, rates[1]))):  # in parts: also after resuming
         state = load_checkpoint(train(replace(config, "schedule", last_step=steps), tmp_path).checkpoint)
-        found = [state[name]["param_groups"][0]["lr"] for name in ("g_optimizer", "d_optimizer")]
-        assert found == [rate * factor for rate in rates]
+        assert wanted == tuple(state[name]["param_groups"][0]["lr"] for name in ("g_optimizer", "d_optimizer"))
 
 
 def test_initial_weights_follow_the_configuration(tiny):
@@ -191,3 +190,51 @@ def test_initial_weights_follow_the_configuration(tiny):
     assert set(different) == set(expected)
     for name, (before, after) in different.items():
         torch.testing.assert_close(after, expected[name](before))
+
+
+NERF = ("shape_mapping", "field", "aux_rgb")
+FROZEN = "{resolution: 16, freeze_nerf: true, use_aux: false, diff_augment: false}"
+
+
+def test_a_frozen_nerf_takes_its_average_and_stays(tiny, tmp_path):
+    config = tiny(f"schedule.stages=[{{resolution: 8}}, {FROZEN}]")
+    states = [
+        load_checkpoint(train(replace(config, "schedule", last_step=steps), tmp_path).checkpoint) for steps in (3, 4, 6)
+    ]
+    before, *frozen = states
+    for state in frozen:  # the second after resuming
+        for name, value in state["generator"].items():
+            if name.startswith(NERF):
+                torch.testing.assert_close(value, before["ema"][name], rtol=0, atol=0)
+    assert not torch.equal(
+        frozen[0]["generator"]["inr.blocks.0.first.weight"], frozen[1]["generator"]["inr.blocks.0.first.weight"]
+    )
+    aux = [state["discriminator"]["aux.output.weight"] for state in states]
+    assert torch.equal(aux[0], aux[2]), "without use_aux the auxiliary discriminator rests"
+
+
+def test_density_noise_begins_anew_with_a_stage_that_says_so(tiny):
+    stages = "[{resolution: 8}, {resolution: 8, density_noise_steps: 10}, {resolution: 8, density_noise_steps: 0}]"
+    config = tiny(f"schedule.stages={stages}", "render.density_noise_steps=4", "schedule.steps=9")
+    trainer = Trainer(config, TrainingBatches(open_images(config), 2, seed=0), torch.device("cpu"))
+    seen = []
+    for _ in range(9):
+        trainer.iterate()
+        trainer.step -= 1  # as during the step
+        seen.append(trainer.density_noise_std)
+        trainer.step += 1
+    assert seen == pytest.approx([1, 0.75, 0.5, 1, 0.9, 0.8, 0, 0, 0])
+
+
+def test_a_run_can_begin_with_the_networks_of_another(tiny, tmp_path, capsys):
+    ended = load_checkpoint(train(tiny(), tmp_path / "first").checkpoint)
+    config = tiny(f"schedule.stages=[{FROZEN}]", "seed=5")
+    state = load_checkpoint(train(config, tmp_path / "second", start_from=tmp_path / "first").checkpoint)
+    for name, value in state["generator"].items():
+        if name.startswith(NERF):
+            assert torch.equal(value, ended["ema"][name]), name
+    assert "starting with the networks of" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="cannot start from .*: generator.inr_width: 8 there, 24 here; use a preset"):
+        train(tiny("generator.inr_width=24"), tmp_path / "third", start_from=tmp_path / "first" / LATEST)
+    with pytest.raises(ConfigError, match="there is no run .*nothing; wanted a run folder"):
+        train(tiny(), tmp_path / "fourth", start_from=tmp_path / "nothing")

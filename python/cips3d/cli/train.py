@@ -2,7 +2,8 @@
 
   cips3d train --preset tiny --run-dir runs/first                           seconds, to see it work
   cips3d train --preset demo --run-dir runs/heads --set schedule.minutes=30
-  cips3d train --preset released_ffhq_32 --run-dir runs/ffhq --data ffhq.zip --device cuda
+  cips3d train --preset released_ffhq --run-dir runs/ffhq --data ffhq.zip --device cuda
+  cips3d train --preset released_afhq --run-dir runs/afhq --data afhq.zip --from runs/ffhq --device cuda
 
 Ctrl-C and SIGTERM save before they stop.
 """
@@ -24,6 +25,9 @@ from cips3d.training.loop import train
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", required=True, help=f"one of: {', '.join(preset_names('training'))}")
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of this run, made if it does not exist")
+    parser.add_argument(
+        "--from", dest="start_from", type=Path, metavar="RUN", help="begin with the networks of another run (transfer)"
+    )
     parser.add_argument("--data", help="synthetic-heads, a folder of images or a .zip (default: the preset's)")
     parser.add_argument("--steps", type=int, help="end at this step (default: the preset's); more later goes on")
     parser.add_argument("--minutes", type=float, help="end after so much training time (default: the preset's)")
@@ -47,7 +51,7 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
 
 
 def run(args: argparse.Namespace) -> None:
-    result = train(configuration(args), args.run_dir, args.device, args.impl)
+    result = train(configuration(args), args.run_dir, args.device, args.impl, args.start_from)
     signalled = result.reason in signal.Signals.__members__
     how = f"stopped by {result.reason}" if signalled else f"done ({result.reason})"
     print(f"{how} at step {result.step} after {result.seconds / 60:.1f} min of training; saved {result.checkpoint}")

@@ -89,47 +89,67 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
-    """How long, and at which resolutions. Training ends at `steps` or after `minutes`, whichever comes first.
+class StageConfig:
+    """A part of the schedule: its resolution, its length, and what it does otherwise than the run (null: as the run).
 
-    `resolutions` are passed through in order, each for an equal part of the time unless `resolution_shares` (one number
-    each, summing to 1) says otherwise; a new one is faded in over `fade_steps` steps of the discriminator, and both
-    learning rates are multiplied by its entry of `lr_factors` (default: all 1). `last_step` ends the training at
-    another step than `steps` and moves no resolution, so that a run in parts is the whole run.
+    Weights, averaged weights and optimiser states go on from stage to stage. A stage with its own density_noise_steps
+    anneals the noise anew from its start.
+    """
+
+    resolution: int
+    share: float = 1.0  # its length as a part of the sum of all shares, of the run's steps or minutes
+    fade_steps: int = 0  # over which the discriminator's layers for a new resolution are faded in
+    g_lr: float | None = None
+    d_lr: float | None = None
+    use_aux: bool | None = None
+    diff_augment: bool | None = None
+    grad_rays: int | None = None
+    density_noise_steps: int | None = None
+    freeze_nerf: bool = False  # shape mapping, field and auxiliary colours take their averaged weights and stay
+
+    def __post_init__(self) -> None:
+        if self.resolution < 1 or self.share <= 0:
+            raise ValueError(
+                f"schedule.stages: resolution and share must be > 0, got {self.resolution} and {self.share}"
+            )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long, and through which stages. Training ends at `steps` or after `minutes`, whichever comes first.
+
+    `last_step` ends the training at another step than `steps` and moves no stage, so that a run in parts is the whole
+    run.
     """
 
     steps: int
-    resolutions: tuple[int, ...]
+    stages: tuple[StageConfig, ...]
     minutes: float | None = None
-    resolution_shares: tuple[float, ...] | None = None
-    lr_factors: tuple[float, ...] | None = None
-    fade_steps: int = 0
     last_step: int | None = None
 
     def __post_init__(self) -> None:
-        shares = self.resolution_shares
-        if not self.resolutions or (shares is not None and len(shares) != len(self.resolutions)):
-            raise ValueError(f"schedule: wanted one share for each resolution of {self.resolutions}, got {shares}")
-        if shares is not None and (min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
-            raise ValueError(f"schedule: resolution_shares must be positive and sum to 1, got {shares}")
-        factors = self.lr_factors
-        if factors is not None and (len(factors) != len(self.resolutions) or min(factors) <= 0):
-            raise ValueError(f"schedule: lr_factors must be one factor > 0 for each resolution, got {factors}")
+        sides = [stage.resolution for stage in self.stages]
+        if not sides or sides != sorted(sides):
+            raise ValueError(f"schedule.stages must be at least one, of growing resolutions, got {sides}")
+
+    @property
+    def resolution(self) -> int:
+        """Of the last stage, the largest."""
+        return self.stages[-1].resolution
 
     @property
     def end(self) -> int:
         """The step at which training ends, unless `minutes` end it before."""
         return self.steps if self.last_step is None else self.last_step
 
-    def lr_factor(self, stage: int) -> float:
-        """What both learning rates are multiplied by at resolution number `stage`."""
-        return 1.0 if self.lr_factors is None else self.lr_factors[stage]
-
-    def stage(self, progress: float) -> int:
-        """Index of the resolution at `progress` in [0,1], the part of the training that has passed."""
-        count = len(self.resolutions)
-        shares = self.resolution_shares or (1 / count,) * count
-        return next((i for i in range(count) if progress < sum(shares[: i + 1])), count - 1)
+    def stage_at(self, progress: float) -> int:
+        """Index of the stage at `progress` in [0,1], the part of the training that has passed."""
+        total, passed = sum(stage.share for stage in self.stages), 0.0
+        for index, stage in enumerate(self.stages):
+            passed += stage.share / total
+            if progress < passed:
+                return index
+        return len(self.stages) - 1
 
 
 @dataclass(frozen=True)
@@ -159,16 +179,29 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss.use_aux and not self.discriminator.aux_channels:
+        with_aux = (self.loss.use_aux if stage.use_aux is None else stage.use_aux for stage in self.schedule.stages)
+        if any(with_aux) and not self.discriminator.aux_channels:
+            raise ValueError("use_aux is true but discriminator.aux_channels is empty; give channels or set it false")
+        if self.schedule.resolution > self.discriminator.max_size:
             raise ValueError(
-                "loss.use_aux is true but discriminator.aux_channels is empty; give channels or set it false"
-            )
-        largest = max(self.schedule.resolutions)
-        if largest > self.discriminator.max_size:
-            raise ValueError(
-                f"schedule.resolutions goes up to {largest} but discriminator.main_channels reach only "
+                f"schedule.stages goes up to {self.schedule.resolution} but discriminator.main_channels reach only "
                 f"{self.discriminator.max_size} pixels; add channels"
             )
+
+    def at_stage(self, index: int) -> TrainingConfig:
+        """This configuration with the values of a stage in the place of the run's."""
+        stage = self.schedule.stages[index]
+
+        def chosen(section: Any, *names: str) -> Any:
+            given = {name: getattr(stage, name) for name in names}
+            return dataclasses.replace(section, **{name: v for name, v in given.items() if v is not None})
+
+        return dataclasses.replace(
+            self,
+            loss=chosen(self.loss, "use_aux", "diff_augment"),
+            optimizer=chosen(self.optimizer, "g_lr", "d_lr"),
+            render=chosen(self.render, "grad_rays", "density_noise_steps"),
+        )
 
 
 # What may change when a run goes on: how long it takes, how often it writes, and where the same images lie.
@@ -178,9 +211,11 @@ CHANGEABLE = ("schedule.steps", "schedule.last_step", "schedule.minutes", "outpu
 def load_training(name: str, assignments: Iterable[str] = ()) -> TrainingConfig:
     """The training preset `name` with `key=value` overrides; its generator preset is filled in first.
 
+    A preset with `base: other` holds the other one's values where it gives none of its own.
+
     So `generator.inr_width=64` changes one value of the generator, and `generator=paper` takes another generator.
     """
-    mapping = load_preset("training", name)
+    mapping = _with_base(load_preset("training", name))
     early = [a for a in assignments if a.startswith("generator=")]
     late = [a for a in assignments if not a.startswith("generator=")]
     mapping = override(mapping, early)
@@ -221,6 +256,19 @@ def check_same_run(config: TrainingConfig, path: Path) -> None:
 def replace(config: TrainingConfig, section: str, **changes: Any) -> TrainingConfig:
     """A copy with some values of one section changed."""
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **changes)})
+
+
+def _with_base(mapping: dict[str, Any]) -> dict[str, Any]:
+    """The values of a preset over those of its base, section by section."""
+    if "base" not in mapping:
+        return mapping
+    result = _with_base(load_preset("training", mapping["base"]))
+    for key, value in mapping.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = result[key] | value
+        elif key != "base":
+            result[key] = value
+    return result
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

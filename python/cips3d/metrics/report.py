@@ -47,7 +47,7 @@ class Report:
 def write_report(report: Report) -> Path:
     """Write `folder`/report.html and return its path."""
     folder, pose = report.folder, report.pose
-    resolution = report.config.schedule.resolutions[-1]
+    resolution = report.config.schedule.resolution
     sections = [
         "<h1>CIPS-3D, trained on this machine</h1>",
         f"<p>{report.result.step} steps in {report.result.seconds / 60:.1f} minutes on {report.config.data.size} "

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 FORMAT = "cips3d-training-1"
+LATEST = Path("checkpoints") / "latest.pt"  # in a run folder
 
 
 class CheckpointError(RuntimeError):

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 
-from cips3d.config.loader import ConfigError
+from cips3d.config.loader import ConfigError, to_mapping
 from cips3d.config.training import TrainingConfig, check_same_run, write_training
 from cips3d.data import ImageDataset, TrainingBatches, open_dataset
-from cips3d.training.checkpoint import load_checkpoint, save_checkpoint
+from cips3d.training.checkpoint import LATEST, load_checkpoint, save_checkpoint
 from cips3d.training.reporting import Reporter
 from cips3d.training.steps import NonFiniteError
 from cips3d.training.stop import StopRequest, stop_on_signals
+from cips3d.training.trained import read_run
 from cips3d.training.trainer import Trainer
 
 
@@ -32,15 +33,19 @@ class TrainingResult:
     checkpoint: Path
 
 
-def train(config: TrainingConfig, run_dir: Path, device: str = "cpu", impl: str = "auto") -> TrainingResult:
+def train(
+    config: TrainingConfig, run_dir: Path, device: str = "cpu", impl: str = "auto", start_from: Path | None = None
+) -> TrainingResult:
     """Train into `run_dir`, or go on from its checkpoint; returns when done or asked to stop by a signal.
+
+    `start_from`, another run's folder or checkpoint, gives a new run its networks: weights and averaged weights.
 
     `run_dir` then holds config.yaml, stats.jsonl, checkpoints/latest.pt, samples/*.png and tensorboard/. Raises
     ConfigError (other configuration, unwritable folder), CheckpointError (damaged checkpoint), TrainingStopped
     (non-finite losses).
     """
     # The folder first: a run that cannot be written should say so before it renders a data set.
-    checkpoint = run_dir / "checkpoints" / "latest.pt"
+    checkpoint = run_dir / LATEST
     _prepare_folder(config, run_dir)
     state = load_checkpoint(checkpoint, device) if checkpoint.exists() else None
 
@@ -50,6 +55,8 @@ def train(config: TrainingConfig, run_dir: Path, device: str = "cpu", impl: str 
     if state is not None:
         trainer.load_state_dict(state)
         print(f"resuming {run_dir} at step {trainer.step}")
+    elif start_from is not None:
+        _adopt(trainer, start_from)
 
     reporter = Reporter(run_dir, trainer)
     try:
@@ -64,11 +71,22 @@ def train(config: TrainingConfig, run_dir: Path, device: str = "cpu", impl: str 
 
 def open_images(config: TrainingConfig) -> ImageDataset:
     """The real images of a run, at its last resolution. Raises ConfigError."""
-    data, resolution = config.data, config.schedule.resolutions[-1]
+    data, resolution = config.data, config.schedule.resolution
     try:
         return open_dataset(data.source, resolution, xflip=data.xflip, size=data.size, seed=data.seed)
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _adopt(trainer: Trainer, path: Path) -> None:
+    config, state = read_run(path)
+    for part in ("generator", "discriminator"):
+        ours, theirs = (to_mapping(getattr(c, part)) for c in (trainer.config, config))
+        different = [f"{part}.{key}: {theirs[key]} there, {ours[key]} here" for key in ours if ours[key] != theirs[key]]
+        if different:
+            raise ConfigError(f"cannot start from {path}: {'; '.join(different)}; use a preset with the same networks")
+    trainer.adopt(state)
+    print(f"starting with the networks of {path} (its step {state['step']})")
 
 
 def _iterate(trainer: Trainer, reporter: Reporter, checkpoint: Path, stop: StopRequest) -> str:

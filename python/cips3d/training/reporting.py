@@ -52,7 +52,7 @@ class Reporter:
         """Write samples/<step>.png: one head a row from the averaged weights, yaw from left to right."""
         trainer, config = self.trainer, self.trainer.config
         size = config.output.sample_rows
-        model = TrainedModel(trainer.ema.module, config.camera, config.render, config.schedule.resolutions[-1])
+        model = TrainedModel(trainer.ema.module, config.camera, config.render, config.schedule.resolution)
         picture = image_grid(model.turned(size, model.yaws(size, SAMPLE_YAW_SPREADS), SAMPLE_SEED), columns=size)
         path = self.run_dir / "samples" / f"{self.trainer.step:06d}.png"
         picture.save(path)

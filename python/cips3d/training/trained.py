@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cips3d.config.loader import ConfigError
-from cips3d.config.training import CameraConfig, RenderConfig, load_training, read_training
+from cips3d.config.training import CameraConfig, RenderConfig, TrainingConfig, load_training, read_training
 from cips3d.models.generator import Generator
 from cips3d.models.official import load_official
 from cips3d.models.view import view
 from cips3d.render import Camera
 from cips3d.render.trajectories import Swing
 from cips3d.render.volume import VolumeSettings
-from cips3d.training.checkpoint import load_checkpoint
+from cips3d.training.checkpoint import LATEST, load_checkpoint
 
 RAYS_AT_A_TIME = 64 * 64 * 4  # of all images of a batch: bounds the memory at any resolution
 OFFICIAL_PRESET = "released_ffhq_32"  # poses and sampling of the public checkpoints
@@ -120,19 +121,28 @@ class TrainedModel:
         return self.images(z_shape, z_appearance, self.camera_at(yaws.repeat(heads)), **options)  # type: ignore[arg-type]
 
 
+def read_run(path: Path) -> tuple[TrainingConfig, dict[str, Any]]:
+    """Configuration and state of the run folder, or of the checkpoint in one, at `path`.
+
+    Raises ConfigError or CheckpointError naming what is missing or damaged.
+    """
+    if not path.exists():
+        raise ConfigError(f"there is no run {path}; wanted a run folder of `cips3d train`, or the checkpoint in it")
+    run_dir = path if path.is_dir() else path.parent.parent
+    return read_training(run_dir / "config.yaml"), load_checkpoint(run_dir / LATEST)
+
+
 def load_model(path: Path, device: str = "cpu", impl: str = "auto") -> TrainedModel:
     """The model in `path`: a run folder of `cips3d train` or the checkpoint in it (the averaged weights), or an
     official generator state dict.
 
     Raises ConfigError or CheckpointError naming what is missing or damaged.
     """
-    run_dir = path if path.is_dir() else path.parent.parent
-    checkpoint = run_dir / "checkpoints" / "latest.pt"
-    if path.is_dir() or path == checkpoint:
-        config = read_training(run_dir / "config.yaml")
+    if path.is_dir() or path.name == LATEST.name:
+        config, state = read_run(path)
         generator = Generator(config.generator, impl=impl)
-        generator.load_state_dict(load_checkpoint(checkpoint)["ema"])
-        resolution = config.schedule.resolutions[-1]
+        generator.load_state_dict(state["ema"])
+        resolution = config.schedule.resolution
     elif path.is_file():
         config = load_training(OFFICIAL_PRESET)
         generator = _load_official_generator(path, impl)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cips3d.config.training import TrainingConfig
+from cips3d.config.training import StageConfig, TrainingConfig
 from cips3d.data import TrainingBatches
 from cips3d.models.augment import AugmentDraws
 from cips3d.models.discriminator import Discriminator
@@ -50,13 +50,18 @@ class Trainer:
         self.rng = torch.Generator(device=device).manual_seed(config.seed)
         self.step = 0  # iterations done
         self.seconds = 0.0  # time spent in them
-        self.stage = 0  # index into schedule.resolutions
+        self.stage = 0  # index into schedule.stages
         self.stage_start = 0  # step at which the stage began
+        self._follow_stage()
+
+    @property
+    def stage_config(self) -> StageConfig:
+        return self.config.schedule.stages[self.stage]
 
     @property
     def resolution(self) -> int:
         """Side of the images being trained on, in pixels."""
-        return self.config.schedule.resolutions[self.stage]
+        return self.stage_config.resolution
 
     @property
     def progress(self) -> float:
@@ -77,13 +82,14 @@ class Trainer:
     @property
     def density_noise_std(self) -> float:
         """max(0, 1 - step / density_noise_steps): early noise keeps the NeRF from settling on thin fog."""
-        steps = self.config.render.density_noise_steps
-        return max(0.0, 1.0 - self.step / steps) if steps else 0.0
+        anew = self.stage_config.density_noise_steps is not None
+        steps, passed = self.now.render.density_noise_steps, self.step - (self.stage_start if anew else 0)
+        return max(0.0, 1.0 - passed / steps) if steps else 0.0
 
     @property
     def fade_alpha(self) -> float:
         """Weight of the newest discriminator layers; the first stage has no older ones to fade from."""
-        steps = self.config.schedule.fade_steps
+        steps = self.stage_config.fade_steps
         return 1.0 if self.stage == 0 or not steps else min(1.0, (self.step - self.stage_start) / steps)
 
     def iterate(self) -> dict[str, float]:
@@ -160,18 +166,42 @@ class Trainer:
         self.images.load_state_dict(state["images"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.stage, self.stage_start = state["stage"], state["stage_start"]
+        self._follow_stage()
+
+    def adopt(self, state: dict[str, Any]) -> None:
+        """Begin with the networks of another run's `state_dict`, and nothing else of it."""
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.ema.module.load_state_dict(state["ema"])
+        self._settle_frozen_nerf()
 
     def _enter_stage(self) -> None:
-        stage = self.config.schedule.stage(self.progress)
+        """Go to the stage that this step belongs to. Everything is handed on: weights, averages, optimiser states."""
+        stage = self.config.schedule.stage_at(self.progress)
         if stage > self.stage:
             self.stage, self.stage_start = stage, self.step
-        rates, factor = self.config.optimizer, self.config.schedule.lr_factor(self.stage)
+            self._follow_stage()
+            self._settle_frozen_nerf()
+
+    @torch.no_grad()
+    def _settle_frozen_nerf(self) -> None:
+        """A NeRF that will not move takes its averaged weights (the released scripts' load_nerf_ema)."""
+        if self.stage_config.freeze_nerf:
+            for ours, averaged in zip(self.generator.nerf_parameters(), self.ema.module.nerf_parameters(), strict=True):
+                ours.copy_(averaged)
+
+    def _follow_stage(self) -> None:
+        """What the present stage's configuration decides."""
+        self.now = self.config.at_stage(self.stage)
+        rates = self.now.optimizer
         for optimizer, rate in ((self.g_optimizer, rates.g_lr), (self.d_optimizer, rates.d_lr)):
             for group in optimizer.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = rate
+        for parameter in self.generator.nerf_parameters():
+            parameter.requires_grad_(not self.stage_config.freeze_nerf)
 
     def _discriminate(self) -> dict[str, float]:
-        loss, optimizer = self.config.loss, self.config.optimizer
+        loss, optimizer = self.now.loss, self.now.optimizer
         judge = Judge(self.fade_alpha, loss.use_aux)
         with torch.no_grad():
             fake = judge.images(self.render(grad_rays=None))
@@ -198,9 +228,9 @@ class Trainer:
         return scalars | ({"r1": result.r1.mean().item()} if penalised else {})
 
     def _generate(self) -> dict[str, float]:
-        loss, optimizer = self.config.loss, self.config.optimizer
+        loss, optimizer = self.now.loss, self.now.optimizer
         judge = Judge(self.fade_alpha, loss.use_aux)
-        fake = judge.images(self.render(self.config.render.grad_rays))
+        fake = judge.images(self.render(self.now.render.grad_rays))
         result = generator_step(
             self.generator,
             self.discriminator,
