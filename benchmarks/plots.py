@@ -58,7 +58,8 @@ def scaling(rows: Sequence[Row], out: Path) -> bool:
                 axis.set_xticks(x, [str(value) for value in x], minor=False)
                 axis.minorticks_off()
                 axis.grid(alpha=0.3, which="both")
-        axes[0, column].legend(fontsize=8)
+        if here:
+            axes[0, column].legend(fontsize=8)
     figure.suptitle(f"generator, forward and backward, {place(rows[0])}", fontsize=10)
     figure.tight_layout()
     figure.savefig(out, dpi=90)
