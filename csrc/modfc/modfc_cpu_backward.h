@@ -130,7 +130,7 @@ class WeightGradient {
       : call_(call),
         total_(static_cast<T*>(call.weight_partials) + worker * call.weight_partial()),
         of_sample_(static_cast<T*>(call.sample_partials) + worker * call.weight_partial()),
-        steps_(kStep<E> == 1 ? 0 : kTileRows / kStep<E> * row_stride(call.sizes.outputs)) {
+        steps_(step_rows_size<E>(kTileRows, row_stride(call.sizes.outputs))) {
     if (call.grad_weight) fill_zero(total_, call.weight_partial());
     if (call.sample_partials) fill_zero(of_sample_, call.weight_partial());
   }
@@ -251,7 +251,7 @@ void backward_style(const ModfcCpuCall& call, int64_t worker, int64_t first_tile
   const int64_t i_stride = row_stride(inputs), o_stride = row_stride(outputs);
   SampleTile<S> modulated(call);
   ZeroedScratch<E> grad_squares(kTileRows * o_stride);
-  Scratch<Unit<E>> steps(kTileRows * o_stride);
+  Scratch<Unit<E>> steps(step_rows_size<E>(kTileRows, o_stride));
   T* square_partial = static_cast<T*>(call.square_partials) + worker * call.weight_partial();
   const bool through_squares = call.demodulation_sums, weight_wanted = through_squares && call.grad_weight;
   if (weight_wanted) fill_zero(square_partial, call.weight_partial());
