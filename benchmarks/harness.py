@@ -33,6 +33,9 @@ from cips3d_ext.testing import relative_error
 RESULTS = ROOT / "benchmarks" / "results"
 HEAD_START = 4_000_000  # GPU cycles, about 2 ms, in which the CPU queues the work: launching it is not what is timed
 SLOWEST_S = 15.0  # a contender that takes longer is not timed, nor its backward run: its row says so
+# Of a contender in each round. The first run after the others' may pay for memory that a virtual machine's host took
+# back while it was free (free page reporting): 60 to 120 ms for 64 MB were seen. A training loop does not.
+RUNS_IN_A_ROW = 2
 DIRECTIONS = ("forward", "forward+backward")
 # What holds PyTorch's kernels, oneDNN's and MKL's to AVX2; read when they are loaded.
 ONLY_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
@@ -182,7 +185,8 @@ def measure(
                 print(f"{op} {contender.name} {row['skipped']}", flush=True)
     for _ in range(rounds):
         for one in prepared:
-            one.time_once()
+            for _ in range(RUNS_IN_A_ROW):
+                one.time_once()
     for one in prepared:
         one.finish()
         print(line_of(one.row, case), flush=True)

@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -65,9 +63,3 @@ def test_faces_of_lfw_make_a_zip(tmp_path):
     assert torch.equal(image[0], image[1])
     assert dataset.native(0).shape == (3, 25, 25)
     assert open_dataset(tmp_path / "lfw.zip", 32)[99].shape == (3, 32, 32)
-
-
-def test_missing_scikit_image_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "skimage.data", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'cips3d-ext\[faces\]'"):
-        make_lfw_zip(tmp_path / "lfw.zip")
