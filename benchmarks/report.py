@@ -126,9 +126,10 @@ def other_ways(rows: Sequence[Row]) -> str:
         mine = find(group, contender=OURS)
         if mine is None:
             continue
-        alone = [r for r in rows if plain(r) and r["contender"] == OURS and r["machine"] == mine["machine"]]
-        alone = [r for r in alone if (r["op"], sizes(r), r["direction"]) == (mine["op"], case, direction)]
-        wall = f"{alone[0]['wall_ms'] / mine['wall_ms']:.2f}" if alone and measured(alone[0]) else "-"
+        alone = [r for r in rows if r["op"] == mine["op"] and plain(r) and r["machine"] == mine["machine"]]
+        alone = [r for r in alone if (r["contender"], sizes(r), r["direction"]) == (OURS, case, direction)]
+        comparable = mine["threads"] > 1 and alone and measured(alone[0])
+        wall = f"{alone[0]['wall_ms'] / mine['wall_ms']:.2f}" if comparable else "-"
         cells = [where, f"{mine['load']:g}", *(advantage(group, compiled) for compiled in (False, True)), wall]
         lines.append([f"`{mine['op']}` {case}", direction, *cells])
     titles = ["kernel", "direction", "machine", "load", "eager", "torch.compile", "our one thread's wall time"]

@@ -117,6 +117,9 @@ def test_rows_held_to_avx2_have_a_table_of_their_own(tmp_path):
     run("benchmarks/bench_film_sine.py", *SMALL, "--avx2", "--out", str(out))
     limited = [row for row in map(json.loads, out.read_text().splitlines()) if row.get("limit") == "AVX2"]
     assert limited and {row["cpu_level"] for row in limited} == {"avx2"}
+    ceiling = {key: limited[0][key] for key in ("device", "machine", "threads", "load", "commit", "torch")}
+    ceiling |= {"op": "ceiling", "ceiling": "copy", "value": 10.0, "unit": "GB/s"}
+    (tmp_path / "ceilings.jsonl").write_text(json.dumps(ceiling))
     page = tmp_path / "page.md"
     page.write_text("".join(f"<!-- report: {name} -->\n<!-- end -->\n" for name in ("speed", "other ways")))
     run("benchmarks/report.py", "--results", str(tmp_path), "--pages", str(page))
