@@ -34,7 +34,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 HEAD_START = 4_000_000  # GPU cycles, about 2 ms, in which the CPU queues the work: launching it is not what is timed
 SLOWEST_S = 15.0  # a contender that takes longer is not timed, nor its backward run: its row says so
 # Of a contender in each round. The first run after the others' may pay for memory that a virtual machine's host took
-# back while it was free (free page reporting): 60 to 120 ms for 64 MB were seen. A training loop does not.
+# back while it was free (free page reporting), which a training loop does not.
 RUNS_IN_A_ROW = 2
 DIRECTIONS = ("forward", "forward+backward")
 # What holds PyTorch's kernels, oneDNN's and MKL's to AVX2; read when they are loaded.
@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 
 class TooSlow(Exception):
-    pass
+    """A contender takes longer than its `slowest_s`; the message says how long."""
 
 
 @dataclass

@@ -63,7 +63,7 @@ def autocast_to_active(*tensors: Any) -> tuple[Any, ...]:
     """Under autocast, every tensor in the active dtype (float64 stays), as a matrix product would take it. They have
     passed check_tensors: floating point, one device.
 
-    The cast is explicit, not torch.library.register_autocast: that one is ignored by torch.compile before torch 2.13.
+    The cast is explicit, not PyTorch's register_autocast: that one is ignored by torch.compile before torch 2.13.
     """
     first = tensors[0]
     if not _autocast_on(first):

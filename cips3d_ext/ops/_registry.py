@@ -262,8 +262,8 @@ def register_second_order(spec: OpSpec) -> None:
 
 
 def register_formula(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
-    """What torch.library.register_autograd does, for schemas without defaults and lists: there looking for defaults
-    takes more than half of a small differentiable call (torch 2.13; it grows with the square of the arguments)."""
+    """What PyTorch's register_autograd does, for schemas without defaults and lists of tensors: that one looks for
+    defaults at every call, in time that grows with the square of the arguments (torch 2.13)."""
     op = dispatcher_op(name)
 
     def below(*args: Any) -> Any:
