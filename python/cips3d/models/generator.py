@@ -48,15 +48,7 @@ class Generator(nn.Module):
         self.appearance_mapping = MappingNetwork(
             config.z_appearance_dim, config.appearance_style_dim, config.appearance_mapping_layers, layer_norm=True
         )
-        self.field = make_field(
-            config.shape_style_dim,
-            config.field_width,
-            config.field_layers,
-            config.colour_width,
-            config.feature_dim,
-            config.box_side,
-            impl,
-        )
+        self.field = make_field(config, impl)
         self.inr = Inr(
             config.feature_dim,
             config.inr_width,
@@ -182,8 +174,13 @@ class Generator(nn.Module):
         return torch.tanh(self.aux_rgb(features))
 
     def nerf_parameters(self) -> list[nn.Parameter]:
-        """The parameters a stage with frozen NeRF leaves alone: shape mapping, field and auxiliary head."""
-        return [p for part in (self.shape_mapping, self.field, self.aux_rgb) for p in part.parameters()]
+        """The parameters a stage with frozen NeRF leaves alone: shape mapping, field and auxiliary head.
+
+        A fixed positional encoding is not among them: it is no parameter of any stage.
+        """
+        never = list(self.field.layers[0].parameters()) if self.config.positional_encoding == "fixed" else []
+        ours = (p for part in (self.shape_mapping, self.field, self.aux_rgb) for p in part.parameters())
+        return [p for p in ours if not any(p is other for other in never)]
 
     def _pixels(self, styles: Styles, rays: Rays, draws: Draws, settings: VolumeSettings) -> Pixels:
         feature, depth, weights = render_features(self.field, styles.films, rays, draws, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,9 @@ class GeneratorConfig:
     appearance_mapping_layers: int = 8
     field_width: int = 128
     field_layers: int = 2  # sine layers shared by density and features
+    positional_encoding: Literal["learnable", "fixed"] = "learnable"  # the field's first layer (see `make_field`)
     colour_width: int = 64  # the sine layer of the features alone
+    view_directions: bool = False  # which also takes the rays' directions; they let colours depend on the view
     feature_dim: int = 32  # volume-rendered feature, input of the INR
     inr_width: int = 512
     inr_blocks: int = 9

@@ -17,10 +17,11 @@ from trimesh.exchange.obj import export_obj
 from trimesh.exchange.ply import export_ply
 
 from cips3d.models.generator import Generator
-from cips3d_ext import Films
+from cips3d_ext import Films, SirenFieldOutput
 
 FORMATS = (".ply", ".obj", ".glb")
 POINTS_AT_A_TIME = 2**18  # in the field: bounds the memory at any resolution, except for the grid of 4 bytes a point
+FRONT = (0.0, 0.0, -1.0)  # the direction of a camera that looks into the face
 MAX_RESOLUTION = 1024  # a grid of 4 GiB
 LEVEL_GRID = 64  # points along an axis that the default level is found from
 # IEC 61966-2-1: where sRGB stops being linear, its slope there, and the offset and exponent of the rest.
@@ -97,9 +98,15 @@ def _density_grid(generator: Generator, films: Films, resolution: int, progress:
     for start in progress(range(0, len(grid), POINTS_AT_A_TIME)):
         index = torch.arange(start, min(start + POINTS_AT_A_TIME, len(grid)), device=axis.device)
         x, y, z = index // resolution**2, index // resolution % resolution, index % resolution
-        density = generator.field(axis[torch.stack([x, y, z], -1)][None], films).density[0]
+        density = _query(generator, films, axis[torch.stack([x, y, z], -1)]).density[0]
         grid[start : start + len(index)] = density.float().cpu().numpy()
     return grid.reshape(resolution, resolution, resolution)
+
+
+def _query(generator: Generator, films: Films, points: Tensor) -> SirenFieldOutput:
+    """The field at points [N,3], seen from in front where its colours depend on the view."""
+    front = points.new_tensor([[FRONT]]) if generator.field.view_directions else None
+    return generator.field(points[None], films, front)
 
 
 def _opacity_level(grid: np.ndarray, step: float) -> float:
@@ -132,7 +139,7 @@ def _colours(generator: Generator, films: Films, vertices: np.ndarray) -> np.nda
     colours = np.empty(vertices.shape, dtype=np.uint8)
     for start in range(0, len(vertices), POINTS_AT_A_TIME):
         part = slice(start, start + POINTS_AT_A_TIME)
-        features = generator.field(torch.from_numpy(vertices[part]).to(films.gamma[0])[None], films).features
+        features = _query(generator, films, torch.from_numpy(vertices[part]).to(films.gamma[0])).features
         assert features is not None
         rgb = generator.nerf_colours(features)[0].float()
         colours[part] = ((rgb + 1) * 127.5).round().byte().cpu().numpy()

@@ -47,9 +47,15 @@ def read_generator(state: Mapping[str, Tensor]) -> GeneratorConfig:
 def generator_layout(model: Generator) -> Layout:
     """Every official key, in the official order, with the tensor of `model` it belongs to.
 
-    Raises ValueError if the official code has no such generator (heads or skips in other blocks than the released).
+    Raises ValueError if the official code has no such generator (heads or skips in other blocks than the released,
+    a fixed positional encoding, view directions).
     """
     config = model.config
+    if config.positional_encoding == "fixed" or config.view_directions:
+        raise ValueError(
+            "export_official: the official generator has a learnable positional encoding and no view directions, this "
+            f"one has positional_encoding={config.positional_encoding} and view_directions={config.view_directions}"
+        )
     released = tuple(range(FIRST_RGB_BLOCK, config.inr_blocks)), tuple(range(FIRST_SKIP_BLOCK, config.inr_blocks))
     if (tuple(sorted(config.rgb_blocks)), tuple(sorted(config.skip_blocks))) != released:
         raise ValueError(

@@ -1,18 +1,57 @@
-"""Second stage: the shallow NeRF, a FiLM-conditioned SIREN without view directions and positional encoding.
+"""Second stage: the shallow NeRF, a FiLM-conditioned SIREN whose first sine layer is its positional encoding.
 
 points, style w_shape -> features [B,R,S,C], raw density [B,R,S]          (paper section 3.1; official `SIREN` module)
 """
 
 from __future__ import annotations
 
-from cips3d_ext import SirenField
+import math
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from cips3d_ext import FiLMSine, SirenField
+
+if TYPE_CHECKING:
+    from cips3d.models.generator_config import GeneratorConfig
+
+OCTAVES = 8  # of the fixed encoding: 48 numbers, a width that the CUDA kernels take; NeRF has 10
 
 
-def make_field(
-    style_dim: int, width: int, layers: int, colour_width: int, feature_dim: int, box_side: float, impl: str = "auto"
-) -> SirenField:
-    """`layers` shared sine layers, then the density (linear) and the features (another sine layer, then linear).
+def make_field(config: GeneratorConfig, impl: str = "auto") -> SirenField:
+    """`field_layers` shared sine layers, then the density (linear) and the features (another sine layer, then linear).
 
-    box_side, in world units, is the side of the cube around the origin whose points the layers see as [-1,1].
+    The layers see the cube of side `box_side` around the origin as [-1,1]. With positional_encoding="fixed" the first
+    one is NeRF's encoding (arXiv 2003.08934, equation 4) instead of a learnable one, as in the paper's table 2: sines
+    and cosines of pi 2^k p for k < 8, the same for all styles, never trained.
     """
-    return SirenField(style_dim, [width] * layers, colour_width, feature_dim, point_scale=2 / box_side, impl=impl)
+    fixed = config.positional_encoding == "fixed"
+    widths = [config.field_width] * config.field_layers
+    if fixed:
+        widths[0] = 3 * 2 * OCTAVES
+    field = SirenField(
+        config.shape_style_dim,
+        widths,
+        config.colour_width,
+        config.feature_dim,
+        view_directions=config.view_directions,
+        point_scale=2 / config.box_side,
+        impl=impl,
+    )
+    if fixed:
+        _fix_encoding(cast(FiLMSine, field.layers[0]))
+    return field
+
+
+@torch.no_grad()
+def _fix_encoding(layer: FiLMSine) -> None:
+    """sin((15 gamma + 30) (W p + b) + beta) with gamma = beta = 0: frequencies and phases are in W and b alone."""
+    for affine in (layer.gamma, layer.beta):
+        affine.weight.zero_()
+        affine.bias.zero_()
+    frequencies = math.pi * 2.0 ** torch.arange(OCTAVES)
+    axes = torch.eye(3)[:, None, None] * frequencies[:, None, None]  # [axis, octave, sine or cosine, coordinate]
+    layer.weight.copy_(axes.expand(-1, -1, 2, -1).flatten(0, 2) / layer.gamma_offset)
+    phases = torch.tensor([0.0, math.pi / 2])
+    layer.bias.copy_(phases.repeat(3 * OCTAVES) / layer.gamma_offset)
+    layer.requires_grad_(False)

@@ -91,7 +91,7 @@ def render_normals(field: SirenField, films: Films, rays: Rays, settings: Volume
     points = rays.origins[:, :, None] + rays.directions[:, :, None] * depths[:, None]
     with torch.enable_grad():
         points = points.flatten(1, 2).detach().requires_grad_()
-        density = field(points, films).density
+        density = field(points, films, rays.directions if field.view_directions else None).density
         (gradient,) = torch.autograd.grad(density.sum(), points)
     integral = volume_render(
         density.detach().unflatten(1, (count, -1)),
