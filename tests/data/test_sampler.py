@@ -1,16 +1,6 @@
 import pytest
-import torch
 
-from cips3d.data import ImageDataset, InfiniteSampler, TrainingBatches
-
-
-class Numbers(ImageDataset):
-    """Picture i is filled with i."""
-
-    originals = 7
-
-    def original(self, index):
-        return torch.full((3, 2, 2), index, dtype=torch.uint8)
+from cips3d.data import InfiniteSampler
 
 
 def take(iterator, count):
@@ -43,16 +33,3 @@ def test_another_set_or_seed_is_refused():
         InfiniteSampler(7, seed=5).load_state_dict(state)
     with pytest.raises(ValueError, match="size must be at least 1"):
         InfiniteSampler(0, seed=0)
-
-
-def test_batches_are_in_network_range_and_resume():
-    batches = TrainingBatches(Numbers(2, xflip=True), batch_size=4, seed=0)
-    first = next(batches)
-    assert first.shape == (4, 3, 2, 2) and first.dtype == torch.float32
-    expected = [Numbers(2, xflip=True)[index].float() / 127.5 - 1 for index in take(InfiniteSampler(14, 0), 4)]
-    assert torch.equal(first, torch.stack(expected))
-    state = batches.state_dict()
-    resumed = TrainingBatches(Numbers(2, xflip=True), batch_size=4, seed=0)
-    resumed.load_state_dict(state)
-    for _ in range(9):
-        assert torch.equal(next(batches), next(resumed))

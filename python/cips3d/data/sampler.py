@@ -3,11 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
-
-from cips3d.data.base import ImageDataset
-from cips3d.data.images import to_float
 
 
 class InfiniteSampler:
@@ -41,25 +36,3 @@ class InfiniteSampler:
                     "resume with the data set and seed that the run began with, or start a new run directory"
                 )
         self.position = state["position"]
-
-
-class TrainingBatches:
-    """Endless batches float32 [B,3,R,R] in [-1, 1] of a data set; saves and resumes bit-exactly."""
-
-    def __init__(self, dataset: ImageDataset, batch_size: int, seed: int) -> None:
-        if batch_size < 1:
-            raise ValueError(f"TrainingBatches: batch_size must be at least 1, got {batch_size}")
-        self.dataset, self.batch_size = dataset, batch_size
-        self._sampler = InfiniteSampler(len(dataset), seed)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return self
-
-    def __next__(self) -> Tensor:
-        return to_float(torch.stack([self.dataset[next(self._sampler)] for _ in range(self.batch_size)]))
-
-    def state_dict(self) -> dict[str, int]:
-        return self._sampler.state_dict()
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self._sampler.load_state_dict(state)

@@ -1,0 +1,49 @@
+from itertools import islice
+
+import pytest
+import torch
+
+from cips3d.data import ImageDataset, InfiniteSampler, TrainingBatches
+
+
+class Numbers(ImageDataset):
+    """Picture i is filled with i."""
+
+    originals = 7
+
+    def original(self, index):
+        return torch.full((3, 2, 2), index, dtype=torch.uint8)
+
+
+def test_batches_are_in_network_range_and_resume():
+    batches = TrainingBatches(Numbers(2, xflip=True), batch_size=4, seed=0)
+    first = next(batches)
+    assert first.shape == (4, 3, 2, 2) and first.dtype == torch.float32
+    expected = [Numbers(2, xflip=True)[index].float() / 127.5 - 1 for index in islice(InfiniteSampler(14, 0), 4)]
+    assert torch.equal(first, torch.stack(expected))
+    state = batches.state_dict()
+    resumed = TrainingBatches(Numbers(2, xflip=True), batch_size=4, seed=0)
+    resumed.load_state_dict(state)
+    for _ in range(9):
+        assert torch.equal(next(batches), next(resumed))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_side_by_side_are_one_process(world):
+    whole = TrainingBatches(Numbers(2), 6, seed=3)
+    ranks = [TrainingBatches(Numbers(2), 6, seed=3, rank=rank, world=world) for rank in range(world)]
+    for _ in range(4):
+        parts = [next(rank) for rank in ranks]
+        assert all(part.shape[0] == 6 // world for part in parts)
+        assert torch.equal(torch.cat(parts), next(whole))
+    assert all(rank.state_dict() == whole.state_dict() for rank in ranks)
+    alone = TrainingBatches(Numbers(2), 6, seed=3)
+    alone.load_state_dict(ranks[-1].state_dict())
+    assert torch.equal(next(alone), next(whole))
+
+
+def test_impossible_splits_are_refused():
+    with pytest.raises(ValueError, match="a multiple of the 4 ranks, got 6"):
+        TrainingBatches(Numbers(2), 6, seed=0, world=4)
+    with pytest.raises(ValueError, match=r"rank must be in \[0, 2\), got 2"):
+        TrainingBatches(Numbers(2), 6, seed=0, rank=2, world=2)
