@@ -47,3 +47,39 @@ def test_impossible_splits_are_refused():
         TrainingBatches(Numbers(2), 6, seed=0, world=4)
     with pytest.raises(ValueError, match=r"rank must be in \[0, 2\), got 2"):
         TrainingBatches(Numbers(2), 6, seed=0, rank=2, world=2)
+    with pytest.raises(ValueError, match="workers must be at least 0, got -1"):
+        TrainingBatches(Numbers(2), 6, seed=0, workers=-1)
+
+
+def test_workers_change_nothing():
+    plain = TrainingBatches(Numbers(2, xflip=True), 4, seed=1)
+    ahead = TrainingBatches(Numbers(2, xflip=True), 4, seed=1, workers=2)
+    for _ in range(5):
+        assert torch.equal(next(plain), next(ahead))
+    assert plain.state_dict() == ahead.state_dict() == {"size": 14, "seed": 1, "position": 20}  # not what lies ahead
+    resumed = TrainingBatches(Numbers(2, xflip=True), 4, seed=1, workers=1)
+    resumed.load_state_dict(ahead.state_dict())
+    ahead.close()
+    for _ in range(3):
+        assert torch.equal(next(resumed), next(plain))
+    resumed.load_state_dict(ahead.state_dict())  # back, while workers are at work on what would have come
+    assert torch.equal(next(resumed), next(ahead))
+    resumed.close()
+    ahead.close()
+
+
+def test_a_batch_that_fails_is_asked_for_again():
+    class Flaky(Numbers):
+        broken = True
+
+        def original(self, index):
+            if self.broken:
+                raise OSError("the disk is gone")
+            return super().original(index)
+
+    dataset = Flaky(2)
+    batches = TrainingBatches(dataset, 4, seed=0)
+    with pytest.raises(OSError, match="^the disk is gone$"):
+        next(batches)
+    dataset.broken = False
+    assert torch.equal(next(batches), next(TrainingBatches(Numbers(2), 4, seed=0)))

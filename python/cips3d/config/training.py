@@ -23,6 +23,14 @@ class DataConfig:
     size: int = 10_000  # of synthetic-heads: how many images it has
     seed: int = 0  # of synthetic-heads: which population
     xflip: bool = False  # add every image's mirror image
+    workers: int = 0  # processes a rank that decode ahead; changes no batch
+    corrupt: Literal["stop", "skip"] = (
+        "stop"  # an image that cannot be decoded stops the run, or another takes its place
+    )
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"data.workers must be at least 0, got {self.workers}")
 
 
 @dataclass(frozen=True)
@@ -204,8 +212,12 @@ class TrainingConfig:
         )
 
 
-# What may change when a run goes on: how long it takes, how often it writes, and where the same images lie.
-CHANGEABLE = ("schedule.steps", "schedule.last_step", "schedule.minutes", "output", "data.source")
+# What may change when a run goes on: how long it takes, how often it writes, where the same images lie, who decodes
+# them, and what happens at a corrupt one, without which a run that one stopped could not go on.
+CHANGEABLE = (
+    *("schedule.steps", "schedule.last_step", "schedule.minutes", "output"),
+    *("data.source", "data.workers", "data.corrupt"),
+)
 
 
 def load_training(name: str, assignments: Iterable[str] = ()) -> TrainingConfig:

@@ -1,6 +1,7 @@
 """Batches of real pictures for training."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,37 +9,81 @@ from torch import Tensor
 from cips3d.data.base import ImageDataset
 from cips3d.data.images import to_float
 from cips3d.data.sampler import InfiniteSampler
+from cips3d.data.workers import in_order
 
 
 class TrainingBatches:
-    """Endless batches float32 [B/world,3,R,R] in [-1, 1] of a data set; saves and resumes bit-exactly.
+    """Endless batches float32 [B/world,3,R,R] in [-1, 1] on `device`; saves and resumes bit-exactly.
 
     `batch_size` B counts the pictures of all ranks: rank r of `world` gets the r-th part of every batch, so that the
-    parts side by side are the batch of a single process. The state counts whole batches and is the same on every rank;
-    a run may go on with another number of ranks.
+    parts side by side are the batch of a single process. The state counts the batches taken, not those that `workers`
+    processes have decoded ahead, and is the same on every rank; a run may go on with other numbers of ranks and
+    workers, which change nothing in the batches.
     """
 
-    def __init__(self, dataset: ImageDataset, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"TrainingBatches: rank must be in [0, {world}), got {rank}")
         if batch_size < 1 or batch_size % world:
             raise ValueError(
                 f"TrainingBatches: batch_size must be at least 1 and a multiple of the {world} ranks, got {batch_size}"
             )
+        if workers < 0:
+            raise ValueError(f"TrainingBatches: workers must be at least 0, got {workers}")
         self.dataset, self.batch_size, self.rank, self.world = dataset, batch_size, rank, world
-        self._sampler = InfiniteSampler(len(dataset), seed)
+        self.workers, self.device = workers, torch.device(device)
+        self._taken = InfiniteSampler(len(dataset), seed)
+        self._decoded: Generator[tuple[Tensor, dict[int, str]], None, None] | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
         return self
 
     def __next__(self) -> Tensor:
-        indices = [next(self._sampler) for _ in range(self.batch_size)]
-        part = self.batch_size // self.world
-        mine = indices[self.rank * part : (self.rank + 1) * part]
-        return to_float(torch.stack([self.dataset[index] for index in mine]))
+        if self._decoded is None:
+            on_gpu, fetch = self.device.type == "cuda", partial(_fetch_batch, self.dataset)
+            self._decoded = in_order(fetch, self._parts(), self.workers, self._taken.seed, pin=on_gpu)
+        try:
+            images, corrupt = next(self._decoded)
+            self.dataset.report(corrupt)
+        except BaseException:
+            self.close()
+            raise
+        self._taken.position += self.batch_size
+        return to_float(images.to(self.device, non_blocking=True))
 
     def state_dict(self) -> dict[str, int]:
-        return self._sampler.state_dict()
+        return self._taken.state_dict()
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._sampler.load_state_dict(state)
+        self.close()
+        self._taken.load_state_dict(state)
+
+    def close(self) -> None:
+        """End the workers. The next batch, if one is asked for, is the one that would have come."""
+        if self._decoded is not None:
+            self._decoded.close()
+            self._decoded = None
+
+    def _parts(self) -> Iterator[list[int]]:
+        """The indices of this rank's part of every batch from here on."""
+        ahead = InfiniteSampler(self._taken.size, self._taken.seed)
+        ahead.load_state_dict(self._taken.state_dict())
+        part = self.batch_size // self.world
+        while True:
+            batch = [next(ahead) for _ in range(self.batch_size)]
+            yield batch[self.rank * part : (self.rank + 1) * part]
+
+
+def _fetch_batch(dataset: ImageDataset, indices: list[int]) -> tuple[Tensor, dict[int, str]]:
+    """Pictures uint8 [b,3,R,R] and the corrupt ones that were met on the way."""
+    images, corrupt = zip(*map(dataset.fetch, indices), strict=True)
+    return torch.stack(images), {index: text for found in corrupt for index, text in found.items()}

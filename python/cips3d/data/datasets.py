@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from cips3d.data.base import ImageDataset
+from cips3d.data.base import ImageDataset, OnCorrupt
 from cips3d.data.photographs import ImageFolder, StyleGANZip
 from cips3d.data.synthetic import SyntheticHeads
 
@@ -20,18 +20,20 @@ def open_dataset(
     seed: int = 0,
     cache_dir: str | Path | None = None,
     progress: bool = True,
+    on_corrupt: OnCorrupt = "stop",
 ) -> ImageDataset:
     """`spec`: "synthetic-heads" (then size, seed, cache_dir, progress apply), a folder of images, or a .zip of images.
 
-    Items are uint8 [3, resolution, resolution]; xflip doubles the set by mirroring. ValueError tells what is wrong.
+    Items are uint8 [3, resolution, resolution]; xflip doubles the set by mirroring. A picture that cannot be decoded
+    stops or, with on_corrupt="skip", is replaced (`ImageDataset`). ValueError tells what is wrong.
     """
     if str(spec) == SYNTHETIC:
         return SyntheticHeads(resolution, size, seed, cache_dir, xflip, progress)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return ImageFolder(path, resolution, xflip)
+        return ImageFolder(path, resolution, xflip, on_corrupt)
     if path.is_file() and path.suffix.lower() == ".zip":
-        return StyleGANZip(path, resolution, xflip)
+        return StyleGANZip(path, resolution, xflip, on_corrupt)
     wanted = f'wanted "{SYNTHETIC}", a folder of images or a .zip of images'
     if path.exists():
         raise ValueError(f"data: {path} is a file but not a .zip; {wanted}")

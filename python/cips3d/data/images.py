@@ -14,6 +14,10 @@ SIXTEEN_TO_EIGHT_BITS = 257  # 65535 / 255
 WHITE = (255, 255, 255, 255)
 
 
+class CorruptImageError(ValueError):
+    """A picture that cannot be decoded, or is refused; the message names its file."""
+
+
 def to_float(images: Tensor) -> Tensor:
     """uint8 [...] -> float32 in [-1, 1], x / 127.5 - 1."""
     return images.float() / 127.5 - 1
@@ -41,22 +45,22 @@ def image_grid(images: Tensor, columns: int | None = None) -> Image.Image:
 
 
 def _open(data: bytes, name: str) -> Image.Image:
-    """Decode fully; every failure becomes a ValueError that names the file."""
+    """Decode fully; every failure becomes a CorruptImageError that names the file."""
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{name}: refused, {error}") from error
+        raise CorruptImageError(f"{name}: refused, {error}") from error
     except Exception as error:
-        raise ValueError(f"{name}: not a readable {', '.join(FORMATS)} image ({error})") from error
+        raise CorruptImageError(f"{name}: not a readable {', '.join(FORMATS)} image ({error})") from error
     if picture.width * picture.height > MAX_PIXELS:
-        raise ValueError(
+        raise CorruptImageError(
             f"{name}: refused, {picture.width} x {picture.height} pixels are more than {MAX_PIXELS}; "
             "scale the picture down first"
         )
     try:
         picture.load()
     except Exception as error:
-        raise ValueError(f"{name}: the image is damaged or cut short ({error}); replace or remove it") from error
+        raise CorruptImageError(f"{name}: the image is damaged or cut short ({error}); replace or remove it") from error
     return picture
 
 
@@ -73,7 +77,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 def decode_image(data: bytes, name: str, resolution: int | None) -> Tensor:
     """An image file's bytes -> uint8 [3,R,R]: upright by EXIF, RGB, largest centred square, Lanczos to `resolution`.
 
-    With resolution None the square keeps its own size. `name` is what errors (ValueError) call the file.
+    With resolution None the square keeps its own size. `name` is what errors (CorruptImageError) call the file.
     """
     picture = _to_rgb(ImageOps.exif_transpose(_open(data, name)))
     side = min(picture.size)

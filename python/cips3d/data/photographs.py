@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from torch import Tensor
 
-from cips3d.data.base import ImageDataset
-from cips3d.data.images import decode_image
+from cips3d.data.base import ImageDataset, OnCorrupt
+from cips3d.data.images import CorruptImageError, decode_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_FILE_BYTES = 256 * 2**20  # no sane training picture is larger
@@ -21,8 +21,8 @@ MAX_FILE_BYTES = 256 * 2**20  # no sane training picture is larger
 class Photographs(ImageDataset):
     """What folder and zip share: a sorted list of names, each decoded on demand."""
 
-    def __init__(self, path: str | Path, resolution: int, xflip: bool) -> None:
-        super().__init__(resolution, xflip)
+    def __init__(self, path: str | Path, resolution: int, xflip: bool = False, on_corrupt: OnCorrupt = "stop") -> None:
+        super().__init__(resolution, xflip, on_corrupt)
         self.path = Path(path)
         self._names = self._list()
         if not self._names:
@@ -55,9 +55,6 @@ class Photographs(ImageDataset):
 class ImageFolder(Photographs):
     """All image files below `path`, sorted by name; sub-folders are searched, linked folders are not followed."""
 
-    def __init__(self, path: str | Path, resolution: int, xflip: bool = False) -> None:
-        super().__init__(path, resolution, xflip)
-
     def _list(self) -> list[str]:
         if not self.path.is_dir():
             raise ValueError(f"{self.path}: not a folder")
@@ -66,9 +63,11 @@ class ImageFolder(Photographs):
 
     def _read(self, name: str) -> bytes:
         file = self.path / name
+        if not file.is_file():
+            raise CorruptImageError(f"{file}: not a file that can be read (a link to nothing, or a pipe?)")
         size = file.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ValueError(f"{file}: refused, {size} bytes are more than {MAX_FILE_BYTES}")
+            raise CorruptImageError(f"{file}: refused, {size} bytes are more than {MAX_FILE_BYTES}")
         return file.read_bytes()
 
 
@@ -89,10 +88,8 @@ def _check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
 class StyleGANZip(Photographs):
     """The image entries of a zip, sorted by name."""
 
-    def __init__(self, path: str | Path, resolution: int, xflip: bool = False) -> None:
-        self._archive: zipfile.ZipFile | None = None
-        self._process = 0
-        super().__init__(path, resolution, xflip)
+    _archive: zipfile.ZipFile | None = None
+    _process = 0
 
     def _opened(self) -> zipfile.ZipFile:
         """One handle a process: a forked loader must not share its parent's file position."""
@@ -114,7 +111,9 @@ class StyleGANZip(Photographs):
             with self._opened().open(name) as stream:
                 return stream.read(MAX_FILE_BYTES)
         except Exception as error:  # zlib, CRC, truncated archive: all mean a damaged entry
-            raise ValueError(f"{self.path}: {name}: the entry is damaged ({error}); write the zip again") from error
+            raise CorruptImageError(
+                f"{self.path}: {name}: the entry is damaged ({error}); write the zip again"
+            ) from error
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_archive": None}

@@ -72,6 +72,14 @@ class SyntheticHeads(ImageDataset):
         resolution = resolution or self.resolution
         return render_indexed(self.seed, index, resolution, supersample(resolution))
 
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_images": None}
+
+    def __setstate__(self, state: dict) -> None:
+        """In another process: map the file again rather than carry its pictures over."""
+        self.__dict__ = state
+        self._images = self._load()
+
     def _load(self) -> np.ndarray:
         try:
             images = np.load(self.path, mmap_mode="r", allow_pickle=False)

@@ -50,7 +50,8 @@ def train(
     state = load_checkpoint(checkpoint, device) if checkpoint.exists() else None
 
     # The same configuration and seed make the same trainer; the checkpoint then moves it forward.
-    images = TrainingBatches(open_images(config), config.optimizer.batch_size, config.seed)
+    real = open_images(config)
+    images = TrainingBatches(real, config.optimizer.batch_size, config.seed, workers=config.data.workers, device=device)
     trainer = Trainer(config, images, torch.device(device), impl)
     if state is not None:
         trainer.load_state_dict(state)
@@ -65,7 +66,10 @@ def train(
     except NonFiniteError as error:
         raise TrainingStopped(_after_divergence(trainer, run_dir, error)) from error
     finally:
+        images.close()
         reporter.close()
+    if real.corrupt:
+        print(f"{len(real.corrupt)} of {real.originals} images are corrupt and were replaced; they are named above")
     return TrainingResult(trainer.step, trainer.seconds, reason, checkpoint)
 
 
@@ -73,7 +77,9 @@ def open_images(config: TrainingConfig) -> ImageDataset:
     """The real images of a run, at its last resolution. Raises ConfigError."""
     data, resolution = config.data, config.schedule.resolution
     try:
-        return open_dataset(data.source, resolution, xflip=data.xflip, size=data.size, seed=data.seed)
+        return open_dataset(
+            data.source, resolution, xflip=data.xflip, size=data.size, seed=data.seed, on_corrupt=data.corrupt
+        )
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
 

@@ -68,6 +68,8 @@ class Reporter:
         row = {name: total / self.counts[name] for name, total in self.sums.items()}
         row |= {"resolution": trainer.resolution, "density_noise_std": trainer.density_noise_std}
         row |= {"alpha": trainer.fade_alpha, "seconds": trainer.seconds}
+        if trainer.config.data.corrupt == "skip":
+            row["corrupt_images"] = len(trainer.images.dataset.corrupt)
         for name, value in row.items():
             self.writer.add_scalar(name, value, trainer.step)
         with open(self.stats_path, "a", encoding="utf-8") as file:
