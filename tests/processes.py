@@ -1,0 +1,63 @@
+"""Real processes for tests: ranks that work together, and a process that may be killed.
+
+They are forked from a server that has imported training once: they start in a moment, and no thread has run in it.
+Functions are named, not sent: they must stand at the top of a test module.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cips3d import distributed
+
+PATIENCE = 300  # seconds; only a deadlock takes so long, however busy the machine
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["cips3d.training.loop", "torch.distributed"])
+
+
+def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int = 2) -> list[Any]:
+    """`function(*arguments)` in `ranks` processes that know each other; their results in the order of ranks."""
+    # The store is served from here on a port that the system chose, so that no other process can take it in between.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(ranks)}
+    environment |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}  # as torchrun says that rank 0 need not serve it
+    with ProcessPoolExecutor(ranks, mp_context=CONTEXT) as pool:
+        own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+        futures = [pool.submit(_as_rank, environment | numbers, function, arguments) for numbers in own]
+        return [future.result(PATIENCE) for future in futures]
+
+
+def _as_rank(environment: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    _settle(environment)
+    with distributed.joined("cpu"):
+        return function(*arguments)
+
+
+def start(function: Callable[..., Any], *arguments: Any) -> multiprocessing.process.BaseProcess:
+    """A process that runs `function(*arguments)`: to be killed, or joined."""
+    process = CONTEXT.Process(target=_alone, args=(dict(os.environ), function, arguments))
+    process.start()
+    return process
+
+
+def _alone(environment: dict[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    _settle(environment)
+    try:
+        function(*arguments)
+    except Exception:
+        traceback.print_exc()
+        raise
+
+
+def _settle(environment: dict[str, str]) -> None:
+    """The server keeps the environment that it was started in."""
+    os.environ.update(environment)
+    torch.set_num_threads(1)
