@@ -177,6 +177,25 @@ def test_a_mean_style_assigned_alone_stays(model, inputs):
     assert (truncated[1] == 2).all() and model.mean_w_shape.shape == (1, 6)
 
 
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_gradients_of_styles_and_pose(inputs, impl):
+    """Against finite differences; without importance samples, whose places count as constants."""
+    torch.manual_seed(0)
+    model = Generator(CONFIG, impl).double()
+    styles = [w.detach().requires_grad_() for w in model.map(*inputs[:2])]
+    angles = [angle.clone().requires_grad_() for angle in inputs[2].pitch_yaw.double().unbind(1)]
+
+    def picture(w_shape, w_appearance, pitch, yaw):
+        camera = Camera.from_angles(yaw, pitch)
+        fixed = {"hierarchical": False, "draws": Draws.none(samples=SAMPLES)}
+        out = model.synthesise(w_shape, w_appearance, camera, 3, SAMPLES, **fixed)
+        return 100 * out.image, 100 * out.aux_image  # of a network that was not trained: small
+
+    torch.autograd.gradcheck(picture, (*styles, *angles))
+    grads = torch.autograd.grad(sum(image.square().sum() for image in picture(*styles, *angles)), (*styles, *angles))
+    assert all(grad.abs().max() > 1e-6 for grad in grads)
+
+
 def test_no_images(model, inputs):
     nothing = [part[:0] for part in inputs]
     assert render(model, nothing).image.shape == (0, 3, RESOLUTION, RESOLUTION)
@@ -230,6 +249,14 @@ def test_errors(model, inputs, change, message):
     arguments = dict(zip(("z_shape", "z_appearance", "camera"), inputs, strict=True)) | change
     with pytest.raises(ValueError, match=message):
         model.render(**arguments)
+
+
+def test_wrong_styles(model, inputs):
+    w_shape, w_appearance = model.map(*inputs[:2])
+    with pytest.raises(ValueError, match=r"synthesise: w_shape must be \[B,6\], got \[2, 8\]"):
+        model.synthesise(w_appearance, w_appearance, inputs[2])
+    with pytest.raises(ValueError, match="synthesise: w_appearance has batch 1 and the camera has batch 2"):
+        model.synthesise(w_shape, w_appearance[:1], inputs[2])
 
 
 def test_presets():

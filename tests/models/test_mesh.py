@@ -11,7 +11,7 @@ from cips3d.models import mesh as mesh_module
 from cips3d.models.mesh import Mesh, extract_mesh, write_mesh
 
 RADIUS, STEP = 0.08, 0.02
-Z = torch.zeros(1, 256), torch.zeros(1, 512)
+W = torch.zeros(1, 128)
 # 0, a quarter, a half and all of sRGB's range and their shares of light, by hand from IEC 61966-2-1
 COLOURS, LIGHT = [[0, 64, 128], [255, 0, 64], [64, 128, 0], [128, 64, 255]], {0: 0, 64: 13, 128: 55, 255: 255}
 
@@ -29,7 +29,7 @@ def body(mesh: Mesh) -> trimesh.Trimesh:
 
 @pytest.mark.parametrize("level", [0.0, None])
 def test_a_ball_is_closed_and_round(ball, level):
-    mesh = extract_mesh(ball, *Z, resolution=48, step=STEP, level=level)
+    mesh = extract_mesh(ball, W, resolution=48, step=STEP, level=level)
     closed = body(mesh)
     assert closed.is_watertight and closed.euler_number == 2
     radii = np.linalg.norm(mesh.vertices, axis=1)
@@ -44,7 +44,7 @@ def test_what_reaches_the_box_is_closed_at_its_faces(ball):
     with torch.no_grad():
         ball.field.density.weight[0, 1:3] = 0  # a slab between two planes of constant x
         ball.field.density.bias.fill_(-ball.field.density.weight[0, 0].item() * math.cos(1 / 3))
-    mesh = extract_mesh(ball, *Z, resolution=32, step=STEP, level=0.0)
+    mesh = extract_mesh(ball, W, resolution=32, step=STEP, level=0.0)
     assert body(mesh).is_watertight
     np.testing.assert_allclose(mesh.vertices.min(0), [-RADIUS, -0.12, -0.12], atol=1e-4)
     np.testing.assert_allclose(mesh.vertices.max(0), [RADIUS, 0.12, 0.12], atol=1e-4)
@@ -61,7 +61,7 @@ def test_colours_are_the_nerfs_at_the_vertices(ball):
         field.colour.weight[0, 0] = 1 / field.scales["gamma_offset"]
         field.feature.weight[0, 0] = 1
         ball.aux_rgb.weight[0, 0], ball.aux_rgb.weight[2, 0] = 1, -1
-    mesh = extract_mesh(ball, *Z, resolution=24, step=STEP)
+    mesh = extract_mesh(ball, W, resolution=24, step=STEP)
     value = np.tanh(np.sin(np.cos(mesh.vertices[:, 0] / (3 * RADIUS))))
     wanted = np.stack([value, 0 * value, -value], 1) * 127.5 + 127.5
     assert mesh.colours.dtype == np.uint8 and np.abs(mesh.colours - wanted).max() <= 0.51
@@ -69,13 +69,11 @@ def test_colours_are_the_nerfs_at_the_vertices(ball):
 
 
 def test_chunks_change_nothing_and_bound_the_points(ball, monkeypatch):
-    whole, seen = extract_mesh(ball, *Z, resolution=16, step=STEP), []
+    whole, seen = extract_mesh(ball, W, resolution=16, step=STEP), []
     monkeypatch.setattr(mesh_module, "POINTS_AT_A_TIME", 500)
     ball.field.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[1]))
     steps = []
-    parts = extract_mesh(
-        ball, *Z, resolution=16, step=STEP, progress=lambda starts: steps.append(len(starts)) or starts
-    )
+    parts = extract_mesh(ball, W, resolution=16, step=STEP, progress=lambda starts: steps.append(len(starts)) or starts)
     assert max(seen) == 500 and steps == [math.ceil(16**3 / 500)]
     for field, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(field, other, atol=1e-6)
@@ -105,14 +103,14 @@ def test_glb_is_no_metal(tetrahedron, tmp_path):
 def test_what_cannot_be_meshed(ball, tetrahedron, tmp_path):
     for level in (1e6, -1e6, math.nan):
         with pytest.raises(ValueError, match=r"density is between -.* and .* nowhere .*; give a level between"):
-            extract_mesh(ball, *Z, resolution=8, step=STEP, level=level)
+            extract_mesh(ball, W, resolution=8, step=STEP, level=level)
     for resolution in (1, 1025):
         with pytest.raises(ValueError, match=f"resolution must be in 2 .. 1024, got {resolution}"):
-            extract_mesh(ball, *Z, resolution=resolution, step=STEP)
+            extract_mesh(ball, W, resolution=resolution, step=STEP)
     with pytest.raises(ValueError, match=r"must end in .ply, .obj, .glb, got x.stl"):
         write_mesh(tetrahedron, tmp_path / "x.stl")
     torch.nn.init.zeros_(ball.field.density.weight)
     for density in (-1.0, 1e6):
         torch.nn.init.constant_(ball.field.density.bias, density)
         with pytest.raises(ValueError, match="give a level between"):
-            extract_mesh(ball, *Z, resolution=3, step=STEP)
+            extract_mesh(ball, W, resolution=3, step=STEP)

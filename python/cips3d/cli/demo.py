@@ -94,7 +94,7 @@ def _pose_control(model: TrainedModel, real: ImageDataset) -> PoseReport:
 def _write_pictures(model: TrainedModel, real: ImageDataset, out: Path) -> None:
     count = GRID[0] * GRID[1]
     samples = model.images(*model.codes(count, SEED), model.poses(count, SEED))
-    sweep = model.turned(SWEEP[0], model.yaws(SWEEP[1], SWEEP_SPREADS), SEED)
+    sweep = model.turned(model.styles(SWEEP[0], SEED), model.yaws(SWEEP[1], SWEEP_SPREADS))
     _save(image_grid(samples, GRID[1]), out / "samples.png")
     _save(image_grid(sweep, SWEEP[1]), out / "yaw_sweep.png")
     _save(image_grid(torch.stack([real[i % len(real)] for i in range(2 * GRID[1])]), GRID[1]), out / "real.png")

@@ -32,12 +32,12 @@ def run(args: argparse.Namespace) -> None:
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must end in .png, got {out.name}")
     model = model_of(args)
+    styles = model.styles(args.count, args.seed, args.psi)
     if args.yaws:
-        yaws = model.yaws(args.yaws, YAW_SPREADS)
-        images = model.turned(args.count, yaws, args.seed, resolution=args.resolution, truncation_psi=args.psi)
+        images = model.turned(styles, model.yaws(args.yaws, YAW_SPREADS), args.resolution)
     else:
-        z_shape, z_appearance = model.codes(args.count, args.seed)
-        images = model.images(z_shape, z_appearance, model.poses(args.count, args.seed), args.resolution, args.psi)
+        camera = model.poses(args.count, args.seed)
+        images = model.style_views(*styles, camera, resolution=args.resolution)["inr"]
     out.parent.mkdir(parents=True, exist_ok=True)
     save_png(image_grid(images, args.yaws or args.columns), out, describe(args))
     print(out)

@@ -37,11 +37,10 @@ def run(args: argparse.Namespace) -> None:
     config = model.generator.config
     mesh = extract_mesh(
         model.generator,
-        *model.codes(1, args.seed),
+        model.styles(1, args.seed, args.psi)[0],
         resolution=args.resolution or RESOLUTION,
         step=(config.far - config.near) / model.render.samples_per_ray,
         level=args.level,
-        truncation_psi=args.psi,
         progress=lambda starts: tqdm(starts, desc="density", unit="chunk"),
     )
     write_mesh(mesh, out, describe(args))

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _frames(model: TrainedModel, args: argparse.Namespace) -> Iterator[Tensor]:
     """The video's frames [3,H,W]: one panel has the heads side by side, several have a row for each head."""
-    codes = model.codes(args.heads, args.seed)
+    styles = model.styles(args.heads, args.seed, args.psi)
     swing = model.swing(YAW_SPREADS, PITCH_SPREADS)
 
     def cameras(label: str) -> Iterator[Camera]:
@@ -73,12 +73,12 @@ def _frames(model: TrainedModel, args: argparse.Namespace) -> Iterator[Tensor]:
     depth_range = None
     if "depth" in args.panels:
         previews = [
-            model.views(*codes, camera, ("depth",), PREVIEW, args.psi, args.samples)["depth"]
+            model.style_views(*styles, camera, ("depth",), PREVIEW, args.samples)["depth"]
             for camera in cameras("depth range")
         ]
         depth_range = torch.stack(previews).aminmax()
     for camera in cameras("frames"):
-        views = model.views(*codes, camera, args.panels, args.resolution, args.psi, args.samples)
+        views = model.style_views(*styles, camera, args.panels, args.resolution, args.samples)
         if depth_range is not None:
             views["depth"] = _grey(views["depth"], *depth_range)
         rows = torch.cat([views[name] for name in args.panels], -1)  # [heads,3,H,panels*W]

@@ -76,11 +76,29 @@ class Generator(nn.Module):
         camera: Camera,
         resolution: int = 64,
         samples_per_ray: int = 12,
+        truncation_psi: float = 1.0,
+        **options: Any,
+    ) -> RenderOutput:
+        """`synthesise` of the styles of z_shape [B,Z] and z_appearance [B,Z'], standard normal; options as there.
+
+        With truncation_psi w moves to the mean style: mean + psi * (w - mean). Raises ValueError where a shape, the
+        camera's batch or an option does not fit.
+        """
+        self._check_codes("render", camera, z_shape=z_shape, z_appearance=z_appearance)
+        styles = self.map(z_shape, z_appearance, truncation_psi)
+        return self.synthesise(*styles, camera, resolution, samples_per_ray, **options)
+
+    def synthesise(
+        self,
+        w_shape: Tensor,
+        w_appearance: Tensor,
+        camera: Camera,
+        resolution: int = 64,
+        samples_per_ray: int = 12,
         hierarchical: bool = True,
         draws: Draws | None = None,
         generator: torch.Generator | None = None,
         density_noise_std: float = 0.0,
-        truncation_psi: float = 1.0,
         last_back: bool = False,
         white_back: bool = False,
         activation: str = "relu",
@@ -89,12 +107,11 @@ class Generator(nn.Module):
     ) -> RenderOutput:
         """Square images, auxiliary images and depth maps of side `resolution`, and the samples' weights.
 
-        z_shape [B,Z], z_appearance [B,Z'], standard normal; camera of batch B.
+        w_shape [B,W], w_appearance [B,W']; camera of batch B. Differentiable in the styles and the camera's cam2world.
 
         samples_per_ray, hierarchical   N even samples a ray, and as many again where the first ones found matter
         draws, generator                random numbers (see `Draws`); those not given are drawn from `generator`
         density_noise_std               spread of the normal noise on the density, 1/length (training)
-        truncation_psi                  w moves to the mean style: mean + psi * (w - mean)
         last_back, white_back           the ray's remaining weight goes to the last sample, or to a feature of ones
         activation                      of the density: relu or softplus
         ray_chunk                       renders so many rays at a time, without gradient: memory does not grow with
@@ -104,7 +121,10 @@ class Generator(nn.Module):
 
         Raises ValueError where a shape, the camera's batch or an option does not fit.
         """
-        self._check_inputs(z_shape, z_appearance, camera, ray_chunk, grad_rays)
+        self._check_codes("synthesise", camera, w_shape=w_shape, w_appearance=w_appearance)
+        for name, value in (("ray_chunk", ray_chunk), ("grad_rays", grad_rays)):
+            if value is not None and value < 1:
+                raise ValueError(f"synthesise: {name} must be at least 1 or None, got {value}")
         settings = VolumeSettings(
             near=self.config.near,
             far=self.config.far,
@@ -115,21 +135,22 @@ class Generator(nn.Module):
             last_back=last_back,
             white_back=white_back,
         )
-        rays = camera_rays(camera.to(z_shape.device, z_shape.dtype), resolution)
+        ours = self.aux_rgb.weight
+        rays = camera_rays(camera.to(ours.device, ours.dtype), resolution)
         count = resolution * resolution
         draws = complete_draws(
             draws,
             generator,
-            batch=len(z_shape),
+            batch=len(camera),
             rays=count,
             samples=samples_per_ray,
             hierarchical=hierarchical,
             noisy=density_noise_std > 0,
             permuted=grad_rays is not None and grad_rays < count,
-            device=z_shape.device,
-            dtype=z_shape.dtype,
+            device=ours.device,
+            dtype=ours.dtype,
         )
-        styles = self.styles(*self.map(z_shape, z_appearance, truncation_psi))
+        styles = self.styles(w_shape, w_appearance)
 
         def pixels(index: slice | Tensor) -> Pixels:
             chosen = Rays(rays.origins[:, index], rays.directions[:, index])
@@ -186,29 +207,30 @@ class Generator(nn.Module):
         feature, depth, weights = render_features(self.field, styles.films, rays, draws, settings)
         return Pixels(self.inr(feature, styles.inr), self.nerf_colours(feature), depth, weights)
 
-    def _check_inputs(
-        self, z_shape: Tensor, z_appearance: Tensor, camera: Camera, ray_chunk: int | None, grad_rays: int | None
-    ) -> None:
-        config, batch = self.config, len(camera)
-        wanted = {"z_shape": (z_shape, config.z_shape_dim), "z_appearance": (z_appearance, config.z_appearance_dim)}
-        for name, (z, z_dim) in wanted.items():
-            if z.ndim != 2 or z.shape[1] != z_dim:
-                raise ValueError(f"render: {name} must be [B,{z_dim}], got {list(z.shape)}")
-            if len(z) != batch:
+    def _check_codes(self, function: str, camera: Camera, **codes: Tensor) -> None:
+        """Raises ValueError where a code's width, batch, dtype or device is not the configuration's or the camera's."""
+        config, ours, batch = self.config, self.aux_rgb.weight, len(camera)
+        widths = {
+            "z_shape": config.z_shape_dim,
+            "z_appearance": config.z_appearance_dim,
+            "w_shape": config.shape_style_dim,
+            "w_appearance": config.appearance_style_dim,
+        }
+        for name, code in codes.items():
+            if code.ndim != 2 or code.shape[1] != widths[name]:
+                raise ValueError(f"{function}: {name} must be [B,{widths[name]}], got {list(code.shape)}")
+            if len(code) != batch:
                 raise ValueError(
-                    f"render: {name} has batch {len(z)} and the camera has batch {batch}; "
+                    f"{function}: {name} has batch {len(code)} and the camera has batch {batch}; "
                     "give one camera for each code (Camera[index] repeats and selects)"
                 )
-            ours, device = self.aux_rgb.weight, z.device.type
+            device = code.device.type
             autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-            if z.device != ours.device or (z.dtype != ours.dtype and not autocast):
+            if code.device != ours.device or (code.dtype != ours.dtype and not autocast):
                 raise ValueError(
-                    f"render: {name} is {z.dtype} on {z.device} and the generator {ours.dtype} on {ours.device}; "
-                    f"give {name}.to(...) or move the generator"
+                    f"{function}: {name} is {code.dtype} on {code.device} and the generator {ours.dtype} on "
+                    f"{ours.device}; give {name}.to(...) or move the generator"
                 )
-        for name, value in (("ray_chunk", ray_chunk), ("grad_rays", grad_rays)):
-            if value is not None and value < 1:
-                raise ValueError(f"render: {name} must be at least 1 or None, got {value}")
 
 
 def _forget_mean_styles(generator: Generator, _: object) -> None:

@@ -41,15 +41,13 @@ class Mesh(NamedTuple):
 @torch.no_grad()
 def extract_mesh(
     generator: Generator,
-    z_shape: Tensor,
-    z_appearance: Tensor,
+    w_shape: Tensor,
     resolution: int,
     step: float,
     level: float | None = None,
-    truncation_psi: float = 1.0,
     progress: Progress = iter,
 ) -> Mesh:
-    """The closed surface in the field's box where the density of one pair of codes [1,Z], [1,Z'] is `level`.
+    """The closed surface in the field's box where the density of one style w_shape [1,W] is `level`.
 
     resolution is the number of grid points along an axis, level a density in 1/length. By default the level is Otsu's
     threshold between empty and full space of the opacity that the density gives a ray over `step` (world units; a
@@ -57,7 +55,7 @@ def extract_mesh(
     """
     if not 2 <= resolution <= MAX_RESOLUTION:
         raise ValueError(f"extract_mesh: resolution must be in 2 .. {MAX_RESOLUTION}, got {resolution}")
-    films = generator.field.films(generator.map(z_shape, z_appearance, truncation_psi)[0])
+    films = generator.field.films(w_shape)
     grid = _density_grid(generator, films, resolution, progress)
     vertices, faces = _surface(grid, _opacity_level(grid, step) if level is None else level)
     side = generator.config.box_side

@@ -19,16 +19,17 @@ PANELS = ("inr", "nerf", "depth", "normal")
 @torch.no_grad()
 def view(
     generator: Generator,
-    z_shape: Tensor,
-    z_appearance: Tensor,
+    w_shape: Tensor,
+    w_appearance: Tensor,
     camera: Camera,
     panels: Sequence[str],
     resolution: int,
     settings: VolumeSettings,
-    truncation_psi: float,
     ray_chunk: int,
 ) -> dict[str, Tensor]:
-    """The chosen `panels` of B images by name, float32 on the CPU, without randomness: equal arguments, equal pixels.
+    """The chosen `panels` of the styles w_shape [B,W], w_appearance [B,W'] by name, float32 on the CPU.
+
+    Without randomness: equal arguments, equal pixels.
 
     inr, nerf   [B,3,S,S] in [-1,1]: the image, and the NeRF's own image by the auxiliary head
     depth       [B,1,S,S] in world units; what a ray does not hit counts as at the far end
@@ -40,11 +41,11 @@ def view(
     unknown = [name for name in panels if name not in PANELS]
     if unknown or not panels:
         raise ValueError(f"view: panels must be some of {', '.join(PANELS)}, got {', '.join(panels) or 'none'}")
-    camera = camera.to(z_shape.device, z_shape.dtype)
+    camera = camera.to(w_shape.device, w_shape.dtype)
     rays, count = camera_rays(camera, resolution), resolution * resolution
-    even = Draws.none(samples=settings.samples, device=z_shape.device, dtype=z_shape.dtype)
+    even = Draws.none(samples=settings.samples, device=w_shape.device, dtype=w_shape.dtype)
     draws = Draws(even.jitter, even.u if settings.hierarchical else None)
-    styles = generator.styles(*generator.map(z_shape, z_appearance, truncation_psi))
+    styles = generator.styles(w_shape, w_appearance)
 
     def shown(index: slice) -> tuple[Tensor, ...]:
         chosen = Rays(rays.origins[:, index], rays.directions[:, index])

@@ -53,7 +53,8 @@ class Reporter:
         trainer, config = self.trainer, self.trainer.config
         size = config.output.sample_rows
         model = TrainedModel(trainer.ema.module, config.camera, config.render, config.schedule.resolution)
-        picture = image_grid(model.turned(size, model.yaws(size, SAMPLE_YAW_SPREADS), SAMPLE_SEED), columns=size)
+        heads = model.styles(size, SAMPLE_SEED)
+        picture = image_grid(model.turned(heads, model.yaws(size, SAMPLE_YAW_SPREADS)), columns=size)
         path = self.run_dir / "samples" / f"{self.trainer.step:06d}.png"
         picture.save(path)
         self.writer.add_image("samples", np.asarray(picture), self.trainer.step, dataformats="HWC")

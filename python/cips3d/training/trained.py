@@ -44,6 +44,11 @@ class TrainedModel:
         z_shape = torch.randn(count, config.z_shape_dim, generator=source)
         return z_shape.to(self.device), torch.randn(count, config.z_appearance_dim, generator=source).to(self.device)
 
+    @torch.no_grad()
+    def styles(self, count: int, seed: int, truncation_psi: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The styles w_shape, w_appearance [count,W], [count,W'] of the codes of `seed`."""
+        return self.generator.map(*self.codes(count, seed), truncation_psi)
+
     def poses(self, count: int, seed: int) -> Camera:
         """Cameras from the training distribution."""
         pose = self.camera
@@ -68,14 +73,13 @@ class TrainedModel:
         limit = spreads * self.camera.yaw_std
         return torch.linspace(-limit, limit, count) if count > 1 else torch.zeros(1)
 
-    def views(
+    def style_views(
         self,
-        z_shape: Tensor,
-        z_appearance: Tensor,
+        w_shape: Tensor,
+        w_appearance: Tensor,
         camera: Camera,
-        panels: Sequence[str],
+        panels: Sequence[str] = ("inr",),
         resolution: int | None = None,
-        truncation_psi: float = 1.0,
         samples: int | None = None,
     ) -> dict[str, Tensor]:
         """The panels of `cips3d.models.view.view`; side S and samples a ray are those of the training by default."""
@@ -92,11 +96,26 @@ class TrainedModel:
         )
         batch = max(1, RAYS_AT_A_TIME // size**2)
         parts = []
-        for start in range(0, len(z_shape), batch):
+        for start in range(0, len(w_shape), batch):
             part = slice(start, start + batch)
-            codes = z_shape[part], z_appearance[part], camera[part]
-            parts.append(view(self.generator, *codes, panels, size, settings, truncation_psi, RAYS_AT_A_TIME))
+            codes = w_shape[part], w_appearance[part], camera[part]
+            parts.append(view(self.generator, *codes, panels, size, settings, RAYS_AT_A_TIME))
         return {name: torch.cat([part[name] for part in parts]) for name in panels}
+
+    @torch.no_grad()
+    def views(
+        self,
+        z_shape: Tensor,
+        z_appearance: Tensor,
+        camera: Camera,
+        panels: Sequence[str],
+        resolution: int | None = None,
+        truncation_psi: float = 1.0,
+        samples: int | None = None,
+    ) -> dict[str, Tensor]:
+        """`style_views` of codes."""
+        styles = self.generator.map(z_shape, z_appearance, truncation_psi)
+        return self.style_views(*styles, camera, panels, resolution, samples)
 
     def images(
         self,
@@ -115,10 +134,12 @@ class TrainedModel:
         reach = yaw_spreads * pose.yaw_std, pitch_spreads * pose.pitch_std
         return Swing(pose.yaw_mean, pose.pitch_mean, *reach, fov_deg=pose.fov_deg)
 
-    def turned(self, heads: int, yaws: Tensor, seed: int, **options: float | int | None) -> Tensor:
-        """Images [heads * len(yaws),3,S,S]: head by head, each at all `yaws` (offsets, rad). Options as in `images`."""
-        z_shape, z_appearance = (z.repeat_interleave(len(yaws), 0) for z in self.codes(heads, seed))
-        return self.images(z_shape, z_appearance, self.camera_at(yaws.repeat(heads)), **options)  # type: ignore[arg-type]
+    def turned(self, styles: tuple[Tensor, Tensor], yaws: Tensor, resolution: int | None = None) -> Tensor:
+        """Images [B * len(yaws),3,S,S] of B pairs of styles: head by head, each at all `yaws` (offsets, rad)."""
+        heads = len(styles[0])
+        w_shape, w_appearance = (w.repeat_interleave(len(yaws), 0) for w in styles)
+        camera = self.camera_at(yaws.repeat(heads))
+        return self.style_views(w_shape, w_appearance, camera, resolution=resolution)["inr"]
 
 
 def read_run(path: Path) -> tuple[TrainingConfig, dict[str, Any]]:
