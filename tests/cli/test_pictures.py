@@ -203,3 +203,23 @@ def test_mistakes(run_dir, capsys, words, message, tmp_path, monkeypatch):
     assert exit.value.code == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+def test_export_writes_model_files_that_other_commands_take(run_dir, tmp_path):
+    main(["export", "--run-dir", str(run_dir), "--out", str(tmp_path / "m.safetensors")])
+    words = ["--count", "2", "--seed", "3", "--out"]
+    main(["generate", "--run-dir", str(run_dir), *words, str(tmp_path / "a.png")])
+    main(["generate", "--checkpoint", str(tmp_path / "m.safetensors"), *words, str(tmp_path / "b.png")])
+    assert np.array_equal(picture(tmp_path / "a.png"), picture(tmp_path / "b.png"))
+
+
+def test_export_writes_official_state_dicts_and_refuses_other_files(tmp_path, capsys):
+    official = export_official(Generator(GeneratorConfig(field_width=8, colour_width=4, inr_width=8)))
+    torch.save(official, tmp_path / "in.pth")
+    words = ["export", "--checkpoint", str(tmp_path / "in.pth"), "--out"]
+    main([*words, str(tmp_path / "out.pth")])
+    written = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert written.keys() == official.keys() and all(torch.equal(written[key], official[key]) for key in official)
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, str(tmp_path / "out.onnx")])
+    assert "--out must end in .safetensors or .pth, got out.onnx" in capsys.readouterr().err

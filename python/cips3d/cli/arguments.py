@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from cips3d.training.model_file import SHIPPED
 from cips3d.training.trained import TrainedModel, load_model
 
 SEEDS = 2**63  # torch's generators take 64-bit seeds
@@ -16,15 +17,22 @@ SEEDS = 2**63  # torch's generators take 64-bit seeds
 def add_model_arguments(
     parser: argparse.ArgumentParser, resolution_help: str = "side in pixels (default: that of the training)"
 ) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run-dir", type=Path, help="folder of a training run; its averaged weights are used")
-    source.add_argument(
-        "--checkpoint", type=Path, help="official generator state dict (G_ema.pth), or a run's latest.pt"
-    )
+    add_source_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="which heads: equal seeds give equal heads (default 0)")
     parser.add_argument("--psi", type=float, default=1.0, help="truncation: 1 all variety, towards 0 the mean head")
     parser.add_argument("--resolution", type=int, help=resolution_help)
     add_device_arguments(parser)
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--run-dir", type=Path, help="folder of a training run; its averaged weights are used")
+    source.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="a .safetensors file of `cips3d export`, a run's latest.pt, or an official generator state dict "
+        "(G_ema.pth); without it and --run-dir: the synthetic heads that ship with the package",
+    )
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +64,12 @@ def model_of(args: argparse.Namespace) -> TrainedModel:
         raise ValueError(f"--seed must be in -2^63 .. 2^63 - 1, got {args.seed}")
     if not math.isfinite(args.psi):
         raise ValueError(f"--psi must be a number, got {args.psi}")
-    return load_model(args.run_dir or args.checkpoint, args.device, args.impl)
+    return load_model(source_of(args), args.device, args.impl)
+
+
+def source_of(args: argparse.Namespace) -> Path:
+    """Where the model is: as told, or in the package."""
+    return args.run_dir or args.checkpoint or SHIPPED
 
 
 def describe(args: argparse.Namespace) -> str:

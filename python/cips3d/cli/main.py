@@ -14,6 +14,7 @@ COMMANDS = {
     "generate": "write a grid of generated images",
     "render": "write a video of heads along a camera path",
     "mesh": "write a head's surface as a mesh",
+    "export": "write a trained generator as one .safetensors or official .pth file",
     "data": "make, import or inspect data sets",
     "info": "tell what is installed and which kernels run",
     "bench": "measure the fused kernels against the references on this machine",

@@ -33,7 +33,7 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         for name in ("rgb_blocks", "skip_blocks"):
             blocks = getattr(self, name)
-            if len(set(blocks)) != len(blocks) or not set(blocks) <= set(range(self.inr_blocks)):
+            if len(set(blocks)) != len(blocks) or any(not 0 <= block < self.inr_blocks for block in blocks):
                 raise ValueError(
                     f"GeneratorConfig: {name} must be distinct blocks in 0 .. {self.inr_blocks - 1}, got {blocks}"
                 )

@@ -1,4 +1,4 @@
-"""A trained generator together with what it was trained for: from a run folder, or from an official state dict."""
+"""A trained generator together with what it was trained for: from a run, a model file or an official state dict."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from torch import Tensor
 from cips3d.config.loader import ConfigError
 from cips3d.config.training import CameraConfig, RenderConfig, TrainingConfig, load_training, read_training
 from cips3d.models.generator import Generator
+from cips3d.models.generator_config import GeneratorConfig
 from cips3d.models.official import load_official
 from cips3d.models.view import view
 from cips3d.render import Camera
 from cips3d.render.trajectories import Swing
 from cips3d.render.volume import VolumeSettings
 from cips3d.training.checkpoint import LATEST, load_checkpoint
+from cips3d.training.model_file import SUFFIX, ModelConfig, read_model_file, write_model_file
 
 RAYS_AT_A_TIME = 64 * 64 * 4  # of all images of a batch: bounds the memory at any resolution
 OFFICIAL_PRESET = "released_ffhq_32"  # poses and sampling of the public checkpoints
@@ -141,6 +143,11 @@ class TrainedModel:
         camera = self.camera_at(yaws.repeat(heads))
         return self.style_views(w_shape, w_appearance, camera, resolution=resolution)["inr"]
 
+    def save(self, path: Path, comment: str = "") -> None:
+        """Write a .safetensors file that `load_model` reads; `comment` says what made it."""
+        config = ModelConfig(self.generator.config, self.camera, self.render, self.resolution)
+        write_model_file(path, config, self.generator.state_dict(), comment)
+
 
 def read_run(path: Path) -> tuple[TrainingConfig, dict[str, Any]]:
     """Configuration and state of the run folder, or of the checkpoint in one, at `path`.
@@ -154,24 +161,39 @@ def read_run(path: Path) -> tuple[TrainingConfig, dict[str, Any]]:
 
 
 def load_model(path: Path, device: str = "cpu", impl: str = "auto") -> TrainedModel:
-    """The model in `path`: a run folder of `cips3d train` or the checkpoint in it (the averaged weights), or an
-    official generator state dict.
+    """The model in `path`: a run folder of `cips3d train` or the checkpoint in it (the averaged weights), a
+    .safetensors file of `TrainedModel.save`, or an official generator state dict.
 
     Raises ConfigError or CheckpointError naming what is missing or damaged.
     """
     if path.is_dir() or path.name == LATEST.name:
-        config, state = read_run(path)
-        generator = Generator(config.generator, impl=impl)
-        generator.load_state_dict(state["ema"])
-        resolution = config.schedule.resolution
+        run, state = read_run(path)
+        config = ModelConfig(run.generator, run.camera, run.render, run.schedule.resolution)
+        generator = _load_generator(config.generator, state["ema"], path, impl)
+    elif path.suffix == SUFFIX and path.is_file():
+        config, weights = read_model_file(path)
+        generator = _load_generator(config.generator, weights, path, impl)
     elif path.is_file():
-        config = load_training(OFFICIAL_PRESET)
-        generator = _load_official_generator(path, impl)
-        resolution = OFFICIAL_RESOLUTION
+        generator, preset = _load_official_generator(path, impl), load_training(OFFICIAL_PRESET)
+        config = ModelConfig(generator.config, preset.camera, preset.render, OFFICIAL_RESOLUTION)
     else:
-        raise ConfigError(f"there is no model {path}; wanted a run folder of `cips3d train` or an official .pth file")
+        raise ConfigError(
+            f"there is no model {path}; wanted a run folder of `cips3d train`, a {SUFFIX} file of `cips3d export`, or "
+            "an official .pth file"
+        )
     generator = generator.eval().requires_grad_(False).to(device)
-    return TrainedModel(generator, config.camera, config.render, resolution)
+    return TrainedModel(generator, config.camera, config.render, config.resolution)
+
+
+def _load_generator(config: GeneratorConfig, weights: dict[str, Tensor], path: Path, impl: str) -> Generator:
+    # Without storage at first: a damaged configuration must not take memory for networks that the weights do not fit.
+    with torch.device("meta"):
+        generator = Generator(config, impl=impl)
+    try:
+        generator.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise ConfigError(f"the weights in {path} do not fit its configuration: {error}") from error
+    return generator
 
 
 def _load_official_generator(path: Path, impl: str) -> Generator:
