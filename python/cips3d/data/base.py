@@ -75,7 +75,8 @@ class ImageDataset(Dataset, ABC):
         self.corrupt |= corrupt
         if len(self.corrupt) > self.originals * MOST_CORRUPT:
             raise ValueError(
-                f"{len(self.corrupt)} of the {self.originals} pictures are corrupt, more than half; is this the right data?"
+                f"{len(self.corrupt)} of the {self.originals} pictures are corrupt, more than half; "
+                "is this the right data?"
             )
 
     def pose(self, index: int) -> tuple[float, float] | None:

@@ -37,10 +37,13 @@ def in_order(
         # Python 3.12 warns of forking beside threads; what the workers do here takes no lock of torch's threads.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         outcomes = iter(loader)
-    for result, error in outcomes:  # which ends the workers when it is dropped
-        if error is not None:
-            raise error
-        yield result
+    try:
+        for result, error in outcomes:
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        del outcomes  # ends the workers
 
 
 class _Outcomes(Dataset):
@@ -56,7 +59,7 @@ class _Outcomes(Dataset):
             return None, error
 
 
-def _unchanged(outcome: tuple) -> tuple:
+def _unchanged(outcome: Any) -> Any:
     return outcome
 
 
