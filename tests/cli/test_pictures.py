@@ -160,13 +160,14 @@ def test_mesh_names_a_wrong_suffix_before_it_works(run_dir, tmp_path, capsys):
 
 def test_data_make_inspect_and_lfw(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    heads, faces = str(tmp_path / "heads.zip"), str(tmp_path / "faces.zip")
+    heads, toons, faces = (str(tmp_path / f"{name}.zip") for name in ("heads", "toons", "faces"))
     main(["data", "make", heads, "--count", "3", "--resolution", "8"])
+    main(["data", "make", toons, "--count", "3", "--resolution", "8", "--set", "toon-heads"])
     main(["data", "lfw", faces])
     main(["data", "inspect", heads, "--grid", str(tmp_path / "grid.png")])
     main(["data", "inspect", faces])
     text = capsys.readouterr().out
-    assert "3 images in" in text and "100 images in" in text
+    assert "3 images in" in text and Path(toons).stat().st_size and "100 images in" in text
     assert "StyleGANZip" in text and picture(tmp_path / "grid.png").shape[1] == 2 * 8
 
 

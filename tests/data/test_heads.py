@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from cips3d.data.heads import HeadPose, render_head, render_indexed, sample_parameters, sample_pose
+from cips3d.data.heads import LOOKS, HeadPose, render_head, render_indexed, sample_parameters, sample_pose
 from cips3d.data.heads.render import FAR, HIT, NEAR, camera_basis
 from cips3d.data.heads.sdf import BLEND, EXPONENT_LIMIT, Group, HeadSDF, Material, ellipsoids
+from cips3d.data.heads.toon import INK
 from cips3d.render import Camera, camera_rays
 
 FRONTAL = HeadPose(math.pi / 2, math.pi / 2)
@@ -188,6 +189,29 @@ def test_normals_are_the_gradient():
     cosine = (torch.nn.functional.normalize(slope, dim=0) * normals).sum(0)
     torch.testing.assert_close(normals.norm(dim=0), torch.ones(points.shape[1]))
     assert cosine.quantile(0.05) > 0.99  # where materials meet, the gradient jumps
+
+
+def test_toons_are_flat_inked_and_vivid():
+    wanted = (torch.tensor(INK) * 255).round().int()[:, None, None]
+    colours, saturation, ink = {}, {}, {}
+    for look in LOOKS:
+        pictures = torch.stack([render_indexed(0, index, 40, 1, look).image for index in range(6)]).int()
+        colours[look] = sum(len(picture.flatten(1).unique(dim=1).T) for picture in pictures)
+        most = pictures.amax(1).clamp(min=1)
+        saturation[look] = (1 - pictures.amin(1) / most).mean()
+        ink[look] = (pictures == wanted).all(1).float().mean()
+    assert colours["toon"] < colours["natural"] / 2
+    assert saturation["toon"] > 1.2 * saturation["natural"]
+    assert ink["toon"] > 0.03 and ink["natural"] == 0
+
+
+def test_a_toon_is_not_drawn_with_other_shapes():
+    person, pose = sample_parameters(0, 6), sample_pose(0, 6)
+    natural, toon = (render_head(person, pose, 24, look=look) for look in LOOKS)
+    assert torch.equal(natural.depth, toon.depth)
+    outside = ~natural.depth.isfinite()
+    background = toon.image[:, outside]
+    assert (background[:, 0:1] == background).float().mean() > 0.8  # flat but for blended edges
 
 
 def test_wrong_resolution_is_an_error():

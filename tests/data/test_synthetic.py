@@ -27,6 +27,16 @@ def test_items_are_the_rendered_heads(tmp_path):
         dataset[4]
 
 
+def test_toons_have_the_shapes_and_poses_of_the_heads_and_their_own_cache(tmp_path):
+    dataset, toons = heads(tmp_path), heads(tmp_path, name="toon-heads")
+    assert toons.path.name == "toon-heads-v1-r8-s0-n4.npy" and dataset.path != toons.path
+    for index in range(4):
+        assert torch.equal(toons[index], render_indexed(0, index, 8, shards.supersample(8), "toon").image)
+        assert toons.pose(index) == dataset.pose(index)
+        assert torch.equal(toons.render(index).depth, dataset.render(index).depth)
+        assert not torch.equal(toons[index], dataset[index])
+
+
 def test_mirrored_heads_have_mirrored_pictures_and_poses(tmp_path):
     dataset = heads(tmp_path, xflip=True)
     assert len(dataset) == 8
@@ -78,18 +88,18 @@ def test_worker_processes_render_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     starts = list(range(2 * shards.SHARDS_PER_WORKER))
-    done = list(shards.render_shards(starts, len(starts), 5, 8, tmp_path))
+    done = list(shards.render_shards(starts, len(starts), 5, 8, "toon", tmp_path))
     assert sorted(done) == starts
     for start in starts:
         picture = np.load(shards.shard_path(tmp_path, start))[0]
-        np.testing.assert_array_equal(picture, render_indexed(5, start, 8, shards.supersample(8)).image)
+        np.testing.assert_array_equal(picture, render_indexed(5, start, 8, shards.supersample(8), "toon").image)
 
 
 def test_a_failing_worker_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     with pytest.raises(RuntimeError, match="a render worker ended with status 1"):
-        list(shards.render_shards(list(range(8)), 8, 0, 8, tmp_path / "missing"))
+        list(shards.render_shards(list(range(8)), 8, 0, 8, "natural", tmp_path / "missing"))
 
 
 def test_two_processes_may_ask_for_the_same_set(tmp_path):

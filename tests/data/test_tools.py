@@ -4,6 +4,7 @@ import torch
 
 from cips3d.data import (
     StyleGANZip,
+    SyntheticHeads,
     image_grid,
     inspect,
     make_lfw_zip,
@@ -13,6 +14,7 @@ from cips3d.data import (
     to_uint8,
     write_zip,
 )
+from cips3d.data.synthetic import PROCEDURAL
 
 
 def test_uint8_survives_the_network_range():
@@ -50,8 +52,12 @@ def test_synthetic_zip_and_inspect(tmp_path):
     summary, grid = inspect(tmp_path / "heads.zip")
     assert summary["images"] == 3 and summary["resolution"] == 8 and "yaw" not in summary
     assert grid.size == (16, 16)
-    summary, _ = inspect("synthetic-heads", 8, size=3, cache_dir=tmp_path, progress=False)
-    assert summary["kind"] == "SyntheticHeads" and summary["yaw"].endswith("rad")
+    for name in PROCEDURAL:
+        summary, _ = inspect(name, 8, size=3, cache_dir=tmp_path, progress=False)
+        assert summary["kind"] == "SyntheticHeads" and summary["yaw"].endswith("rad")
+    make_synthetic(tmp_path / "toons.zip", 3, 8, cache_dir=tmp_path, progress=False, name="toon-heads")
+    toons = SyntheticHeads(8, 3, cache_dir=tmp_path, name="toon-heads")
+    assert torch.equal(torch.stack(list(open_dataset(tmp_path / "toons.zip", 8))), torch.stack(list(toons)))
 
 
 def test_faces_of_lfw_make_a_zip(tmp_path):

@@ -20,8 +20,8 @@ class DataConfig:
     """Where real images come from: `source` is what `cips3d.data.open_dataset` takes (a name, a folder or a zip)."""
 
     source: str
-    size: int = 10_000  # of synthetic-heads: how many images it has
-    seed: int = 0  # of synthetic-heads: which population
+    size: int = 10_000  # of procedural heads: how many images there are
+    seed: int = 0  # of procedural heads: which population
     xflip: bool = False  # add every image's mirror image
     workers: int = 0  # processes a rank that decode ahead; changes no batch
     corrupt: Literal["stop", "skip"] = (

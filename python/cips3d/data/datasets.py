@@ -1,14 +1,13 @@
-"""From what a user names to a data set: `synthetic-heads`, a folder, or a zip."""
+"""From what a user names to a data set: `synthetic-heads`, `toon-heads`, a folder, or a zip."""
 
 import difflib
 from pathlib import Path
 
 from cips3d.data.base import ImageDataset, OnCorrupt
 from cips3d.data.photographs import ImageFolder, StyleGANZip
-from cips3d.data.synthetic import SyntheticHeads
+from cips3d.data.synthetic import PROCEDURAL, SyntheticHeads
 
-SYNTHETIC = "synthetic-heads"
-NEARLY = 0.6  # similarity from which a name that is no path counts as a misspelt "synthetic-heads"
+NEARLY = 0.6  # similarity from which a name that is no path counts as a misspelt data set
 
 
 def open_dataset(
@@ -22,20 +21,22 @@ def open_dataset(
     progress: bool = True,
     on_corrupt: OnCorrupt = "stop",
 ) -> ImageDataset:
-    """`spec`: "synthetic-heads" (then size, seed, cache_dir, progress apply), a folder of images, or a .zip of images.
+    """`spec`: "synthetic-heads" or "toon-heads" (size, seed, cache_dir, progress apply), a folder or a .zip of images.
 
     Items are uint8 [3, resolution, resolution]; xflip doubles the set by mirroring. A picture that cannot be decoded
     stops or, with on_corrupt="skip", is replaced (`ImageDataset`). ValueError tells what is wrong.
     """
-    if str(spec) == SYNTHETIC:
-        return SyntheticHeads(resolution, size, seed, cache_dir, xflip, progress)
+    if str(spec) in PROCEDURAL:
+        return SyntheticHeads(resolution, size, seed, cache_dir, xflip, progress, str(spec))
     path = Path(spec).expanduser()
     if path.is_dir():
         return ImageFolder(path, resolution, xflip, on_corrupt)
     if path.is_file() and path.suffix.lower() == ".zip":
         return StyleGANZip(path, resolution, xflip, on_corrupt)
-    wanted = f'wanted "{SYNTHETIC}", a folder of images or a .zip of images'
+    known = ", ".join(f'"{name}"' for name in PROCEDURAL)
+    wanted = f"wanted {known}, a folder of images or a .zip of images"
     if path.exists():
         raise ValueError(f"data: {path} is a file but not a .zip; {wanted}")
-    hint = f' Did you mean "{SYNTHETIC}"?' if difflib.get_close_matches(str(spec), [SYNTHETIC], 1, NEARLY) else ""
+    near = difflib.get_close_matches(str(spec), PROCEDURAL, 1, NEARLY)
+    hint = f' Did you mean "{near[0]}"?' if near else ""
     raise ValueError(f"data: {str(spec)!r} does not exist; {wanted}.{hint}")

@@ -1,6 +1,6 @@
 """The program behind render_shards: renders one shard a line of standard input ("start stop"), answering "done".
 
-    python -m cips3d.data.shard_worker SEED RESOLUTION FOLDER
+    python -m cips3d.data.shard_worker SEED RESOLUTION LOOK FOLDER
 
 It ends with its parent, since the input then ends.
 """
@@ -18,10 +18,10 @@ def main() -> None:
     """Serve standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)  # the processes are the parallelism
-    seed, resolution, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    seed, resolution, look, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
     for line in sys.stdin:
         start, stop = map(int, line.split())
-        render_shard(seed, start, stop, resolution, folder)
+        render_shard(seed, start, stop, resolution, look, folder)
         print("done", flush=True)
 
 

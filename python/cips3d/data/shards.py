@@ -28,10 +28,10 @@ def shard_path(folder: Path, start: int) -> Path:
     return folder / f"{start:08d}.npy"
 
 
-def render_shard(seed: int, start: int, stop: int, resolution: int, folder: Path) -> None:
+def render_shard(seed: int, start: int, stop: int, resolution: int, look: str, folder: Path) -> None:
     """Write images uint8 [stop - start, 3, R, R] to shard_path(folder, start)."""
     rays = supersample(resolution)
-    images = [render_indexed(seed, index, resolution, rays).image.numpy() for index in range(start, stop)]
+    images = [render_indexed(seed, index, resolution, rays, look).image.numpy() for index in range(start, stop)]
     final = shard_path(folder, start)
     partial = final.with_suffix(f".{os.getpid()}.partial")
     with open(partial, "wb") as file:
@@ -39,19 +39,19 @@ def render_shard(seed: int, start: int, stop: int, resolution: int, folder: Path
     os.replace(partial, final)
 
 
-def render_shards(starts: list[int], size: int, seed: int, resolution: int, folder: Path) -> Iterator[int]:
+def render_shards(starts: list[int], size: int, seed: int, resolution: int, look: str, folder: Path) -> Iterator[int]:
     """Render the shards that begin at `starts` of a set of `size` pictures; yields each start when it is on disk."""
     workers = min(os.cpu_count() or 1, len(starts) // SHARDS_PER_WORKER)
     if workers < 2:
         for start in starts:
-            render_shard(seed, start, min(start + SHARD, size), resolution, folder)
+            render_shard(seed, start, min(start + SHARD, size), resolution, look, folder)
             yield start
         return
     waiting: SimpleQueue[int] = SimpleQueue()
     finished: SimpleQueue[int | Exception] = SimpleQueue()
     for start in starts:
         waiting.put(start)
-    processes = [_start_worker(seed, resolution, folder) for _ in range(workers)]
+    processes = [_start_worker(seed, resolution, look, folder) for _ in range(workers)]
     threads = [threading.Thread(target=_feed, args=(each, waiting, finished, size)) for each in processes]
     try:
         for thread in threads:
@@ -70,12 +70,12 @@ def render_shards(starts: list[int], size: int, seed: int, resolution: int, fold
             _pipes(process)[1].close()
 
 
-def _start_worker(seed: int, resolution: int, folder: Path) -> subprocess.Popen[str]:
+def _start_worker(seed: int, resolution: int, look: str, folder: Path) -> subprocess.Popen[str]:
     """A process of its own program, not a fork: safe beside threads, and callers need no __main__ guard."""
     package = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "cips3d.data.shard_worker", str(seed), str(resolution), str(folder)],
+        [sys.executable, "-m", "cips3d.data.shard_worker", str(seed), str(resolution), look, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

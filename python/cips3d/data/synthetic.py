@@ -1,4 +1,4 @@
-"""The data set `synthetic-heads`: rendered once, kept as one memory-mapped array.
+"""The data sets `synthetic-heads` and `toon-heads`: rendered once, kept as one memory-mapped array.
 
 Rendering is cut into shards, each written to a temporary name and renamed, so that an interrupted run goes on where it
 stopped; a file lock makes a second process wait for the first one's result instead of repeating it.
@@ -21,6 +21,7 @@ from cips3d.data.base import ImageDataset
 from cips3d.data.heads import HeadImage, render_indexed, sample_pose
 from cips3d.data.shards import SHARD, render_shards, shard_path, supersample
 
+PROCEDURAL = {"synthetic-heads": "natural", "toon-heads": "toon"}  # data sets and the look of their heads
 HEADS_VERSION = 1  # part of the cache's name: raise it when the pictures change
 
 
@@ -30,7 +31,10 @@ def default_cache_dir() -> Path:
 
 
 class SyntheticHeads(ImageDataset):
-    """`size` heads of the population `seed`, rendered to `cache_dir` at first use (64x64: about 20 a second a core)."""
+    """`size` heads of the population `seed`, rendered to `cache_dir` at first use (64x64: about 20 a second a core).
+
+    `name`, one of PROCEDURAL, decides the look alone: equal numbers are equal shapes in equal poses.
+    """
 
     def __init__(
         self,
@@ -40,13 +44,14 @@ class SyntheticHeads(ImageDataset):
         cache_dir: str | Path | None = None,
         xflip: bool = False,
         progress: bool = True,
+        name: str = "synthetic-heads",
     ) -> None:
         super().__init__(resolution, xflip)
         if size < 1 or seed < 0:
-            raise ValueError(f"synthetic-heads: size must be >= 1 and seed >= 0, got size {size}, seed {seed}")
-        self.seed = seed
+            raise ValueError(f"{name}: size must be >= 1 and seed >= 0, got size {size}, seed {seed}")
+        self.seed, self.name = seed, name
         folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-        self.path = folder / f"synthetic-heads-v{HEADS_VERSION}-r{resolution}-s{seed}-n{size}.npy"
+        self.path = folder / f"{name}-v{HEADS_VERSION}-r{resolution}-s{seed}-n{size}.npy"
         self._shape = (size, 3, resolution, resolution)
         if not self.path.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +75,7 @@ class SyntheticHeads(ImageDataset):
     def render(self, index: int, resolution: int | None = None) -> HeadImage:
         """Head `index` (not mirrored) rendered anew with depth, for evaluation; any resolution."""
         resolution = resolution or self.resolution
-        return render_indexed(self.seed, index, resolution, supersample(resolution))
+        return render_indexed(self.seed, index, resolution, supersample(resolution), PROCEDURAL[self.name])
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_images": None}
@@ -97,11 +102,9 @@ class SyntheticHeads(ImageDataset):
         size = self.originals
         names = {start: shard_path(shards, start) for start in range(0, size, SHARD)}
         missing = [start for start, name in names.items() if not name.exists()]
-        bar = tqdm(
-            total=size, initial=SHARD * (len(names) - len(missing)), desc="synthetic-heads", disable=not progress
-        )
+        bar = tqdm(total=size, initial=SHARD * (len(names) - len(missing)), desc=self.name, disable=not progress)
         with bar:
-            for start in render_shards(missing, size, self.seed, self.resolution, shards):
+            for start in render_shards(missing, size, self.seed, self.resolution, PROCEDURAL[self.name], shards):
                 bar.update(min(SHARD, size - start))
         partial = self.path.with_suffix(".partial")
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=self._shape)
@@ -119,6 +122,6 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"synthetic-heads: another process is rendering; waiting for it ({path})", file=sys.stderr)
+            print(f"another process is rendering; waiting for it ({path})", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

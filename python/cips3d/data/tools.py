@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cips3d.data.datasets import SYNTHETIC, open_dataset
+from cips3d.data.datasets import open_dataset
 from cips3d.data.images import image_grid
 from cips3d.data.photographs import Photographs
-from cips3d.data.synthetic import SyntheticHeads
+from cips3d.data.synthetic import PROCEDURAL, SyntheticHeads
 
 LFW_FACES = 100  # the first hundred patches of lfw_subset are faces, the rest are not
 PREVIEW = 64  # pictures that `inspect` opens and shows
@@ -50,10 +50,16 @@ def write_zip(images: Iterable[Tensor], out: str | Path) -> int:
 
 
 def make_synthetic(
-    out: str | Path, n: int, resolution: int, seed: int = 0, cache_dir: str | Path | None = None, progress: bool = True
+    out: str | Path,
+    n: int,
+    resolution: int,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+    name: str = "synthetic-heads",
 ) -> int:
-    """Render `n` synthetic heads (or take them from the cache) and write them to the zip `out`; returns n."""
-    heads = SyntheticHeads(resolution, n, seed, cache_dir, progress=progress)
+    """Render `n` heads of the set `name` (or take them from the cache) and write them to the zip `out`; returns n."""
+    heads = SyntheticHeads(resolution, n, seed, cache_dir, progress=progress, name=name)
     return write_zip((heads[index] for index in range(n)), out)
 
 
@@ -73,7 +79,7 @@ def inspect(spec: str | Path, resolution: int | None = None, **options) -> tuple
 
     resolution None shows photographs in the size of the first one.
     """
-    if resolution is None and str(spec) != SYNTHETIC:
+    if resolution is None and str(spec) not in PROCEDURAL:
         photographs = open_dataset(spec, 1)
         assert isinstance(photographs, Photographs)
         resolution = photographs.native(0).shape[-1]

@@ -5,6 +5,7 @@ along the edges of the field of view; sub-pixel rays lie evenly around them.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from cips3d.data.heads.parameters import HeadParameters, HeadPose, sample_parameters, sample_pose
 from cips3d.data.heads.sdf import HeadSDF
 from cips3d.data.heads.shading import shade
+from cips3d.data.heads.toon import draw, shade_toon
 from cips3d.render import Camera
 
 FOV = math.radians(12.0)
@@ -24,6 +26,17 @@ GIVE_UP = 10  # a ray that still creeps along a silhouette counts as a hit withi
 LONGEST_STEP = 2.5  # times the distance, on the way to an oblique surface; longer ones would jump over ears and locks
 BLOCK = 4  # one cone stands for BLOCK x BLOCK rays until it comes near the surface
 CONE_MARGIN = 1.3  # cones stop this much earlier than their radius asks, since distances are approximate
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a head is painted: `dress` changes colours and what is painted on (never the shape), `shade` lights it."""
+
+    dress: Callable[[HeadParameters], HeadParameters]
+    shade: Callable[[HeadParameters, HeadSDF, Tensor, Tensor], Tensor]
+
+
+LOOKS = {"natural": Look(lambda parameters: parameters, shade), "toon": Look(draw, shade_toon)}
 
 
 @dataclass(frozen=True)
@@ -113,25 +126,29 @@ def _pool_depth(depth: Tensor, supersample: int) -> Tensor:
 
 
 @torch.no_grad()
-def render_head(parameters: HeadParameters, pose: HeadPose, resolution: int, supersample: int = 2) -> HeadImage:
-    """One picture of `parameters` from `pose`; supersample^2 rays a pixel are averaged (anti-aliasing)."""
+def render_head(
+    parameters: HeadParameters, pose: HeadPose, resolution: int, supersample: int = 2, look: str = "natural"
+) -> HeadImage:
+    """One picture of `parameters` from `pose` in a look of LOOKS; supersample^2 rays a pixel are averaged."""
     if resolution < 1 or supersample < 1:
         raise ValueError(
             f"render_head: resolution and supersample must be at least 1, got {resolution} and {supersample}"
         )
     size = resolution * supersample
     sdf = HeadSDF(parameters)
+    painted = LOOKS[look].dress(parameters)
     origin, rotation = camera_basis(pose)
     depth, directions = _trace_image(sdf, origin, rotation, _grid(resolution, supersample))
     seen = depth.isfinite()
-    image = _background(parameters, size).expand(3, size, size).flatten(1).clone()
-    image[:, seen] = shade(parameters, sdf, origin + directions[:, seen] * depth[seen])
+    image = _background(painted, size).expand(3, size, size).flatten(1).clone()
+    directions = directions[:, seen]
+    image[:, seen] = LOOKS[look].shade(painted, sdf, origin + directions * depth[seen], directions)
     image = torch.nn.functional.avg_pool2d(image.unflatten(1, (size, size)), supersample)
     return HeadImage(
         image=(image * 255).round().to(torch.uint8), depth=_pool_depth(depth.view(size, size), supersample), pose=pose
     )
 
 
-def render_indexed(seed: int, index: int, resolution: int, supersample: int = 2) -> HeadImage:
+def render_indexed(seed: int, index: int, resolution: int, supersample: int = 2, look: str = "natural") -> HeadImage:
     """Head number `index` of the population `seed`, from its own pose."""
-    return render_head(sample_parameters(seed, index), sample_pose(seed, index), resolution, supersample)
+    return render_head(sample_parameters(seed, index), sample_pose(seed, index), resolution, supersample, look)

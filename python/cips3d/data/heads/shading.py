@@ -115,12 +115,15 @@ def _skin(p: HeadParameters, points: Tensor) -> Tensor:
     return torch.where(z > FACE_BEGINS, face, base)
 
 
-def _hair(p: HeadParameters, points: Tensor) -> Tensor:
-    """Strands fall from the parting: stripes over the angle around a vertical axis through it."""
+def strands(p: HeadParameters, points: Tensor) -> Tensor:
+    """The wave [N] of hair that falls from the parting, within +-1.6, over the angle around an axis through it."""
     x, y, z = points
     angle = torch.atan2(x + p.hair_side * 0.018, z + 0.01)
-    strands = torch.sin(38 * angle + 60 * y) + 0.6 * torch.sin(91 * angle - 90 * y + p.curl_phase)
-    return _constant(p.hair, points) * (1 + 0.13 * strands)
+    return torch.sin(38 * angle + 60 * y) + 0.6 * torch.sin(91 * angle - 90 * y + p.curl_phase)
+
+
+def _hair(p: HeadParameters, points: Tensor) -> Tensor:
+    return _constant(p.hair, points) * (1 + 0.13 * strands(p, points))
 
 
 def _clothes(p: HeadParameters, points: Tensor) -> Tensor:
@@ -144,8 +147,8 @@ def albedo(p: HeadParameters, material: Tensor, points: Tensor) -> Tensor:
     return colour
 
 
-def shade(p: HeadParameters, sdf: HeadSDF, points: Tensor) -> Tensor:
-    """Lit colour [3,N] of surface points [3,N]."""
+def shade(p: HeadParameters, sdf: HeadSDF, points: Tensor, directions: Tensor) -> Tensor:
+    """Lit colour [3,N] of surface points [3,N], the same from all `directions`."""
     material, normals = sdf.surface(points)
     light = points.new_tensor(p.light)[:, None]
     occlusion = (sdf(points + normals * OCCLUSION_REACH) / OCCLUSION_REACH).clamp(0, 1)
