@@ -1,5 +1,6 @@
 """The loop: what a run leaves behind, exact resumption, stopping, divergence, and what mistakes are told."""
 
+import dataclasses
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from cips3d.config import ConfigError
-from cips3d.config.training import replace
+from cips3d.config.training import load_training, replace
 from cips3d.data import TrainingBatches
 from cips3d.training import loop
 from cips3d.training.checkpoint import LATEST, CheckpointError, load_checkpoint
@@ -238,3 +239,26 @@ def test_a_run_can_begin_with_the_networks_of_another(tiny, tmp_path, capsys):
         train(tiny("generator.inr_width=24"), tmp_path / "third", start_from=tmp_path / "first" / LATEST)
     with pytest.raises(ConfigError, match="there is no run .*nothing; wanted a run folder"):
         train(tiny(), tmp_path / "fourth", start_from=tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(("base", "transfer"), [("synthetic_heads", "toon_transfer"), ("demo", "toon_transfer_demo")])
+def test_toon_transfer_moves_the_appearance_alone(data_cache, monkeypatch, tmp_path, base, transfer):
+    """The presets themselves, on small networks and small pictures."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(data_cache))
+    small = ["generator=tiny", "data.size=16", "optimizer.batch_size=2", "schedule.minutes=null"]
+    small += ["discriminator.main_channels=[8, 4]", "render.samples_per_ray=3", "output.sample_rows=1"]
+    if base == "synthetic_heads":
+        small.append("discriminator.aux_channels=[4, 4]")
+
+    def short(preset, steps):
+        stage = load_training(preset).schedule.stages[-1]
+        config = load_training(preset, [*small, "schedule.stages=[{resolution: 8}]", f"schedule.steps={steps}"])
+        return replace(config, "schedule", stages=(dataclasses.replace(stage, resolution=8),))
+
+    before = load_checkpoint(train(short(base, 1), tmp_path / "heads").checkpoint)
+    run = train(short(transfer, 3), tmp_path / "toons", start_from=tmp_path / "heads")
+    after = load_checkpoint(run.checkpoint)
+    for part in ("generator", "ema"):
+        for name, value in after[part].items():
+            moved = not torch.equal(value, before["ema"][name])
+            assert moved != name.startswith(NERF), f"{part}: {name}"
