@@ -32,8 +32,8 @@ VARIANTS: dict[str, list[str]] = {
 STUDIES = {
     "table2": Study(
         "Table 2: the field's inputs and the auxiliary discriminator",
-        "Without view directions, with a learnable encoding and with the auxiliary discriminator pictures are better and "
-        "free of mirror symmetry.",
+        "Without view directions, with a learnable encoding and with the auxiliary discriminator pictures are better "
+        "and free of mirror symmetry.",
         ("no-aux", "view-directions", "fixed-encoding"),
     ),
     "rays": Study(

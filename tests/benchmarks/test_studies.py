@@ -1,0 +1,38 @@
+"""The studies: what they argue is true of our cameras, and their runs are what the presets allow."""
+
+import distance
+import pytest
+import torch
+import variants
+
+from cips3d.config.training import load_training
+from cips3d.models import GeneratorConfig
+
+
+@pytest.mark.parametrize("yaw", [0.2, -0.7])
+def test_pixels_move_by_their_distance_from_the_axis(yaw):
+    config = GeneratorConfig()
+    before, after = distance.turned(0.0, config), distance.turned(yaw, config)
+    for a, b in zip(before, after, strict=True):  # points, directions
+        torch.testing.assert_close((a - b).norm(dim=-1), distance.moved(a, yaw), rtol=1e-4, atol=1e-6)
+    points, directions = before
+    middle = distance.moved(points, yaw).min()
+    assert middle < 1e-6 < distance.moved(directions, yaw).min()
+
+
+def test_a_fixed_encoding_tells_points_apart_that_a_learnable_one_does_not():
+    near = torch.tensor([[0.1, 0.0, 0.0], [0.1, 0.0, 0.02]])
+    moves = {}
+    for encoding in ("learnable", "fixed"):
+        codes = distance.encoded(near, GeneratorConfig(positional_encoding=encoding))
+        moves[encoding] = (codes[:, 1] - codes[:, 0]).square().mean().sqrt()
+    assert moves["fixed"] > 5 * moves["learnable"]
+
+
+@pytest.mark.parametrize("name", variants.VARIANTS)
+def test_every_variant_is_another_run(name):
+    base, config = (load_training(variants.PRESET, variants.VARIANTS[n]) for n in (variants.BASE, name))
+    assert (config == base) == (name == variants.BASE)
+    assert {"no-aux", "view-directions", "fixed-encoding", "rays-64", "rays-256", "direct"} <= {
+        v for study in variants.STUDIES.values() for v in study.variants
+    }
