@@ -10,7 +10,8 @@ the sample's point x in the world moves by
 and its ray's direction by 2 rho_d |sin(D / 2)| with rho_d the direction's horizontal part, almost 1. So the middle of
 the picture is made of the same points from every side: a field of points alone cannot paint it anew for each view,
 whereas directions differ there as everywhere, and by more than any point in the box does (in units of half its side). A
-network that sees directions can tell views apart where the points are the same: it can draw one picture for the left and
+network that sees directions can tell views apart where the points are the same: it can draw one picture for the left
+and
 its mirror image for the right. A fixed encoding with high octaves does much the same to points: after it, points that
 are a few hundredths apart differ almost as much as any two.
 """
