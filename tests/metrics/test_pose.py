@@ -5,7 +5,8 @@ import math
 import torch
 
 from cips3d.config.training import load_training
-from cips3d.metrics.pose import fit_pose_regressor, measure_pose_control
+from cips3d.metrics.pose import measure_pose_control
+from cips3d.metrics.regressor import fit_regressor
 from cips3d.models.generator import Generator
 from cips3d.training.trained import TrainedModel
 
@@ -20,7 +21,7 @@ def blobs(n, seed=0):
 
 
 def test_regressor_generalises():
-    regressor = fit_pose_regressor(*blobs(640), epochs=4)
+    regressor = fit_regressor(*blobs(640), epochs=4)
     images, poses = blobs(100, seed=1)
     error = regressor.predict(images) - poses
     assert (error.std(0) < 0.4 * poses.std(0)).all()
@@ -36,6 +37,6 @@ def test_untrained_generator_has_no_pose_control():
 
 
 def test_predictions_do_not_depend_on_the_batch():
-    regressor = fit_pose_regressor(*blobs(128), epochs=1)
+    regressor = fit_regressor(*blobs(128), epochs=1)
     images, _ = blobs(5)
     torch.testing.assert_close(regressor.predict(images)[:2], regressor.predict(images[:2]))
