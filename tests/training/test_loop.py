@@ -44,7 +44,7 @@ def test_a_whole_run(tiny, tmp_path):
     config = tiny()
     result = train(config, tmp_path)
     assert (result.step, result.reason) == (6, "steps")
-    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["000003.png", "000006.png"]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["000003.png", "000006.gif", "000006.png"]
     stats = rows(tmp_path)
     assert [row["step"] for row in stats] == [1, 2, 3, 4, 5, 6]
     assert [row["resolution"] for row in stats] == [8, 8, 8, 16, 16, 16]

@@ -162,12 +162,13 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """How often things are written, in steps."""
+    """How often things are written, in steps, and where besides the run folder."""
 
     log_every: int = 50
     sample_every: int = 1000
     checkpoint_every: int = 1000
-    sample_rows: int = 4  # the sample grid has this many rows and columns
+    sample_rows: int = 4  # heads in a sample picture
+    wandb: str | None = None  # project of Weights & Biases to log to as well (needs the package wandb)
 
 
 @dataclass(frozen=True)

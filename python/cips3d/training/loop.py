@@ -40,7 +40,7 @@ def train(
 
     `start_from`, another run's folder or checkpoint, gives a new run its networks: weights and averaged weights.
 
-    `run_dir` then holds config.yaml, stats.jsonl, checkpoints/latest.pt, samples/*.png and tensorboard/. Raises
+    `run_dir` then holds config.yaml, stats.jsonl, checkpoints/latest.pt, samples/ and tensorboard/. Raises
     ConfigError (other configuration, unwritable folder), CheckpointError (damaged checkpoint), TrainingStopped
     (non-finite losses).
     """
@@ -103,7 +103,7 @@ def _iterate(trainer: Trainer, reporter: Reporter, checkpoint: Path, stop: StopR
         scalars = trainer.iterate()
         trainer.seconds += time.perf_counter() - started
         reporter.iteration(scalars)
-        if trainer.step % output.sample_every == 0:
+        if trainer.step % output.sample_every == 0 and not trainer.done:
             reporter.samples()
         if trainer.step % output.checkpoint_every == 0:
             save_checkpoint(checkpoint, trainer.state_dict())
@@ -113,7 +113,7 @@ def _iterate(trainer: Trainer, reporter: Reporter, checkpoint: Path, stop: StopR
         save_checkpoint(checkpoint, trainer.state_dict())
     if stop.received is not None:
         return stop.received.name
-    reporter.samples()
+    reporter.samples(last=True)
     return "steps" if trainer.step >= trainer.config.schedule.end else "minutes"
 
 

@@ -1,21 +1,22 @@
-"""What a run writes while it goes on: stats.jsonl, TensorBoard events, sample pictures, a progress bar."""
+"""What a run writes while it goes on: stats.jsonl, TensorBoard and W&B, sample pictures and videos, a progress bar."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from cips3d.data import image_grid
+from cips3d.config.loader import to_mapping
+from cips3d.models.generator import Generator
+from cips3d.render.video import save_png, write_video
+from cips3d.training.logs import Log, TensorBoardLog, WandbLog
+from cips3d.training.snapshots import SEED, VIDEO_FPS, overview, turning_heads
 from cips3d.training.trained import TrainedModel
 from cips3d.training.trainer import Trainer
 
-SAMPLE_SEED = 0  # the same codes every time, so that successive pictures show the same heads
 SECONDS_BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
-SAMPLE_YAW_SPREADS = 1.5  # the columns of a sample picture span this many spreads of yaw on either side
+PICTURES_A_VIDEO = 10  # a video costs about as much as so many pictures
 
 
 class Reporter:
@@ -25,7 +26,9 @@ class Reporter:
         self.run_dir, self.trainer = run_dir, trainer
         self.stats_path = run_dir / "stats.jsonl"
         _drop_later_rows(self.stats_path, trainer.step)
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=trainer.step + 1)
+        self.logs: list[Log] = [TensorBoardLog(run_dir / "tensorboard", trainer.step)]
+        if trainer.config.output.wandb is not None:
+            self.logs.append(WandbLog(trainer.config.output.wandb, run_dir, to_mapping(trainer.config)))
         self.bar = _progress_bar(trainer)
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
@@ -48,21 +51,29 @@ class Reporter:
         if trainer.step % trainer.config.output.log_every == 0:
             self._write_means()
 
-    def samples(self) -> Path:
-        """Write samples/<step>.png: one head a row from the averaged weights, yaw from left to right."""
-        trainer, config = self.trainer, self.trainer.config
-        size = config.output.sample_rows
-        model = TrainedModel(trainer.ema.module, config.camera, config.render, config.schedule.resolution)
-        heads = model.styles(size, SAMPLE_SEED)
-        picture = image_grid(model.turned(heads, model.yaws(size, SAMPLE_YAW_SPREADS)), columns=size)
-        path = self.run_dir / "samples" / f"{self.trainer.step:06d}.png"
-        picture.save(path)
-        self.writer.add_image("samples", np.asarray(picture), self.trainer.step, dataformats="HWC")
-        return path
+    def samples(self, last: bool = False) -> None:
+        """Write samples/<step>.png, which is `snapshots.overview`; each tenth time and at the `last` also a .gif."""
+        trainer, output = self.trainer, self.trainer.config.output
+        averaged = self._model(trainer.ema.module)
+        picture = overview(self._model(trainer.generator), averaged, output.sample_rows)
+        path, about = self.run_dir / "samples" / f"{trainer.step:06d}.png", f"step {trainer.step}, seed {SEED}"
+        save_png(picture, path, about)
+        for log in self.logs:
+            log.picture("samples", picture, trainer.step)
+        if last or trainer.step // output.sample_every % PICTURES_A_VIDEO == 0:
+            path = path.with_suffix(".gif")
+            write_video(turning_heads(averaged, output.sample_rows), path, VIDEO_FPS, about)
+            for log in self.logs:
+                log.video("turning", path, trainer.step)
 
     def close(self) -> None:
         self.bar.close()
-        self.writer.close()
+        for log in self.logs:
+            log.close()
+
+    def _model(self, generator: Generator) -> TrainedModel:
+        config = self.trainer.config
+        return TrainedModel(generator, config.camera, config.render, config.schedule.resolution)
 
     def _write_means(self) -> None:
         trainer = self.trainer
@@ -71,8 +82,8 @@ class Reporter:
         row |= {"alpha": trainer.fade_alpha, "seconds": trainer.seconds}
         if trainer.config.data.corrupt == "skip":
             row["corrupt_images"] = len(trainer.images.dataset.corrupt)
-        for name, value in row.items():
-            self.writer.add_scalar(name, value, trainer.step)
+        for log in self.logs:
+            log.scalars(row, trainer.step)
         with open(self.stats_path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": trainer.step, **row}) + "\n")
         self.sums, self.counts = {}, {}
