@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cips3d.metrics.regressor import correlations, fit_regressor, split_held_out
+from cips3d.metrics.regressor import correlations, fit_regressor, held_out
 from cips3d.training.trained import TrainedModel
 
 
@@ -40,11 +40,11 @@ def measure_pose_control(
     images [N,3,S,S] in [-1,1] at the model's resolution, poses [N,2] (yaw, pitch) in rad. The heads and the commanded
     poses are drawn from the training distribution.
     """
-    learn, (held_images, held_poses) = split_held_out(images, poses)
-    regressor = fit_regressor(*learn, epochs, seed)
+    held = held_out(len(images))
+    regressor = fit_regressor(images[held:], poses[held:], epochs, seed)
     camera = model.poses(count, seed)
     generated = model.images(*model.codes(count, seed), camera)
-    pairs = (regressor.predict(held_images), held_poses), (regressor.predict(generated), camera.pitch_yaw.flip(1))
+    pairs = (regressor.predict(images[:held]), poses[:held]), (regressor.predict(generated), camera.pitch_yaw.flip(1))
     agreement = [value for estimated, true in pairs for value in correlations(estimated, true)]
     return PoseReport(*agreement, *(value for pair in pairs for value in _errors_deg(*pair)))
 

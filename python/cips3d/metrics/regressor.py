@@ -69,10 +69,9 @@ def fit_regressor(images: Tensor, numbers: Tensor, epochs: int = 6, seed: int = 
     return model.eval()
 
 
-def split_held_out(*tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The tensors' rows to learn from, and the first `HELD_OUT` of them, at least two, to measure the regressor on."""
-    held_out = max(2, round(HELD_OUT * len(tensors[0])))
-    return tuple(t[held_out:] for t in tensors), tuple(t[:held_out] for t in tensors)
+def held_out(count: int) -> int:
+    """How many of `count` real images, the first ones, measure the regressor instead of teaching it."""
+    return max(2, round(HELD_OUT * count))
 
 
 def correlations(estimated: Tensor, true: Tensor) -> list[float]:
