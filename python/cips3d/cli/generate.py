@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         psis, columns = args.psis or [args.psi], len(args.psis) if args.psis else args.columns
         each = zip(*(model.styles(args.count, args.seed, psi) for psi in psis), strict=True)
-        styles = tuple(torch.stack(part, 1).flatten(0, 1) for part in each)  # head by head, each at all psis
+        shape, appearance = (torch.stack(part, 1).flatten(0, 1) for part in each)  # head by head, each at all psis
         camera = model.poses(args.count, args.seed)[torch.arange(args.count).repeat_interleave(len(psis))]
-        images = model.style_views(*styles, camera, resolution=args.resolution)["inr"]
+        images = model.style_views(shape, appearance, camera, resolution=args.resolution)["inr"]
     save_png(image_grid(images, columns), out, describe(args))
     print(out)

@@ -81,12 +81,11 @@ def _strip(model: TrainedModel, args: argparse.Namespace, frames: int) -> Tensor
 def _video(model: TrainedModel, args: argparse.Namespace, frames: int) -> Iterator[Tensor]:
     """Frames [3,S,S] through all heads and back to the first."""
     total = len(args.seeds) * frames
-    styles = _styles(model, args, torch.arange(total) / frames)
+    shapes, appearances = (w.split(1) for w in _styles(model, args, torch.arange(total) / frames))
     swing = model.swing(YAW_SPREADS, PITCH_SPREADS)
     for frame in tqdm(range(total), desc="frames", unit="frame"):
         camera = camera_at(args.trajectory, swing, frame, total) if args.trajectory else model.camera_at(torch.zeros(1))
-        one = (w[frame : frame + 1] for w in styles)
-        yield model.style_views(*one, camera, resolution=args.resolution)["inr"][0]
+        yield model.style_views(shapes[frame], appearances[frame], camera, resolution=args.resolution)["inr"][0]
 
 
 @torch.no_grad()

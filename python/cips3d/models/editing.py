@@ -29,7 +29,7 @@ def blend(base: Generator, target: Generator, strength: float, blocks: Sequence[
     if not 0 <= strength <= 1:
         raise ValueError(f"blend: strength must be in [0,1], got {strength}")
     _check_blocks("blend", blocks or (), count)
-    parts = ("inr.", "appearance_mapping.")
+    parts: tuple[str, ...] = ("inr.", "appearance_mapping.")
     if blocks is not None:
         parts = tuple(f"inr.{part}.{block}." for part in ("blocks", "to_rgb") for block in blocks)
     theirs, result = target.state_dict(), copy.deepcopy(base)
