@@ -28,7 +28,8 @@ def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int = 2) -> 
     # The store is served from here on a port that the system chose, so that no other process can take it in between.
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(ranks)}
-    environment |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}  # as torchrun says that rank 0 need not serve it
+    # So torchrun tells rank 0 that it need not serve one.
+    environment |= {**os.environ, "TORCHELASTIC_USE_AGENT_STORE": "True"}
     with ProcessPoolExecutor(ranks, mp_context=CONTEXT) as pool:
         own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
         futures = [pool.submit(_as_rank, environment | numbers, function, arguments) for numbers in own]

@@ -26,6 +26,11 @@ class PeerError(RuntimeError):
     """Another process failed or is gone; the message says what is known of it, and the way out."""
 
 
+def launched() -> bool:
+    """Whether torchrun started several processes, of which this is one."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def rank() -> int:
     """The number of this process."""
     return dist.get_rank() if _several() else 0
@@ -46,7 +51,7 @@ def own_device(device: str) -> str:
 
     Raises ValueError where a certain GPU is asked for, or where a machine has fewer GPUs than processes.
     """
-    if not _launched() or torch.device(device).type != "cuda":
+    if not launched() or torch.device(device).type != "cuda":
         return device
     local, processes = int(os.environ["LOCAL_RANK"]), os.environ.get("LOCAL_WORLD_SIZE", "several")
     if torch.device(device).index not in (None, local):
@@ -65,7 +70,7 @@ def joined(device: str) -> Iterator[None]:
 
     `device` is this process's own. Alone, nothing happens. Raises PeerError if the others do not come.
     """
-    if not _launched():
+    if not launched():
         yield
         return
     own = torch.device(device)
@@ -169,10 +174,6 @@ def check_same(value: Any, what: str) -> None:
             f"{what} of process {', '.join(different)} differs from process 0's; start all machines with the same "
             "command and the same data"
         )
-
-
-def _launched() -> bool:
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _several() -> bool:

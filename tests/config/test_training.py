@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+import cips3d_ext
 from cips3d.config import ConfigError, preset_names
 from cips3d.config.training import StageConfig, check_same_run, load_training, read_training, replace, write_training
 
@@ -89,3 +90,18 @@ def test_a_run_keeps_its_configuration(tmp_path):
     check_same_run(replace(config, "schedule", steps=100), path)
     with pytest.raises(ConfigError, match=r"optimizer.g_lr: 0.0002 there, 0.1 now\).*another --run-dir"):
         check_same_run(replace(config, "optimizer", g_lr=0.1), path)
+
+
+def test_a_configuration_of_a_newer_version_says_so(tmp_path):
+    path = tmp_path / "config.yaml"
+    write_training(load_training("tiny"), path)
+    text = path.read_text()
+    assert text.startswith(f"version: {cips3d_ext.__version__}\n")
+    path.write_text(text.replace(cips3d_ext.__version__, "7.10.0", 1))
+    assert read_training(path) == load_training("tiny")  # nothing in it that is not known here
+    path.write_text(path.read_text() + "telepathy: true\n")
+    with pytest.raises(ConfigError, match=r"written by version 7.10.0 .*unknown key 'telepathy'.*; install"):
+        read_training(path)
+    path.write_text(text + "telepathy: true\n")
+    with pytest.raises(ConfigError, match="config.yaml: unknown key 'telepathy'"):
+        read_training(path)

@@ -1,6 +1,8 @@
 """Losses, EMA and checkpoints, each on its own."""
 
 import math
+import re
+import subprocess
 
 import pytest
 import torch
@@ -69,6 +71,28 @@ def test_truncated_checkpoint(tmp_path, keep):
     save_checkpoint(path, {"weights": torch.zeros(1000)})
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_damaged_checkpoint_has_a_way_out(tmp_path):
+    path = tmp_path / "latest.pt"
+    for step in (1, 2, 3):
+        save_checkpoint(path, {"step": step})
+    save_checkpoint(tmp_path / "diverged.pt", {"step": 4})
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged.*go on from the one before it with `mv ") as error:
+        load_checkpoint(path)
+    subprocess.run(re.findall("`(.*)`", str(error.value))[0], shell=True, check=True)
+    assert load_checkpoint(path)["step"] == 2
+
+
+def test_a_checkpoint_of_a_newer_version_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "latest.pt"
+    with monkeypatch.context() as newer:
+        newer.setattr(checkpoint, "FORMAT", 2)
+        newer.setattr(checkpoint.cips3d_ext, "__version__", "7.1")
+        save_checkpoint(path, {"step": 1})
+    with pytest.raises(CheckpointError, match=r"written by version 7.1 .* in format 2; .* reads format 1"):
         load_checkpoint(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,9 +14,6 @@ COMMANDS = {
     "train": "train a generator, or go on with a run",
     "generate": "write a grid of generated images",
     "render": "write a video of heads along a camera path",
-    "mix": "mix the shapes of heads with the appearances of others",
-    "interpolate": "walk from head to head",
-    "stylise": "blend a model with one that was transferred from it",
     "mesh": "write a head's surface as a mesh",
     "export": "write a trained generator as one .safetensors or official .pth file",
     "data": "make, import or inspect data sets",
@@ -23,6 +21,7 @@ COMMANDS = {
     "bench": "measure the fused kernels against the references on this machine",
     "demo": "train, render and report in about ten minutes",
 }
+TOGETHER = ("train",)  # those that several processes, started by torchrun, can do together
 USER_ERROR = 2
 
 
@@ -53,11 +52,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         module.add_arguments(subparser)
     args = parser.parse_args(words)
     try:
-        if "device" in args:
-            importlib.import_module("cips3d.cli.arguments").check_device(args.device)
-        importlib.import_module(f"cips3d.cli.{args.command}").run(args)
+        _run(args)
     except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
-        print(f"cips3d {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        number = os.environ.get("RANK", "0")
+        process = "" if number == "0" else f", process {number}"
+        print(f"cips3d {args.command}{process}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _run(args: argparse.Namespace) -> None:
+    command = importlib.import_module(f"cips3d.cli.{args.command}")
+    distributed = importlib.import_module("cips3d.distributed")
+    if distributed.launched() and args.command not in TOGETHER:
+        raise ValueError(f"torchrun can start several processes of {', '.join(TOGETHER)} alone; run this without it")
+    if "device" in args:
+        args.device = distributed.own_device(args.device)
+        importlib.import_module("cips3d.cli.arguments").check_device(args.device)
+    with distributed.joined(getattr(args, "device", "cpu")):
+        command.run(args)

@@ -3,6 +3,7 @@
   cips3d train --preset tiny --run-dir runs/first                           seconds, to see it work
   cips3d train --preset demo --run-dir runs/heads --set schedule.minutes=30
   cips3d train --preset released_ffhq --run-dir runs/ffhq --data ffhq.zip --device cuda
+  torchrun --nproc-per-node 8 -m cips3d train --preset released_ffhq --run-dir runs/ffhq --data ffhq.zip
   cips3d train --preset released_afhq --run-dir runs/afhq --data afhq.zip --from runs/ffhq --device cuda
 
 Ctrl-C and SIGTERM save before they stop.
@@ -19,6 +20,7 @@ from pathlib import Path
 from cips3d.cli.arguments import add_device_arguments
 from cips3d.config import preset_names
 from cips3d.config.training import TrainingConfig, load_training, replace
+from cips3d.distributed import is_main
 from cips3d.training.loop import train
 
 
@@ -56,7 +58,9 @@ def run(args: argparse.Namespace) -> None:
     result = train(configuration(args), args.run_dir, args.device, args.impl, args.start_from)
     signalled = result.reason in signal.Signals.__members__
     how = f"stopped by {result.reason}" if signalled else f"done ({result.reason})"
-    print(f"{how} at step {result.step} after {result.seconds / 60:.1f} min of training; saved {result.checkpoint}")
+    if is_main():
+        print(f"{how} at step {result.step} after {result.seconds / 60:.1f} min of training; saved {result.checkpoint}")
     if signalled:
-        print("the same command goes on from there")
+        if is_main():
+            print("the same command goes on from there")
         sys.exit(128 + signal.Signals[result.reason])  # the shell's convention for a program that a signal ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, Literal
 
 import yaml
 
+import cips3d_ext
 from cips3d.config.loader import ConfigError, build, load_preset, override, read_yaml, to_mapping
+from cips3d.files import written_whole
 from cips3d.models.discriminator import DiscriminatorConfig
 from cips3d.models.generator_config import GeneratorConfig
 
@@ -213,6 +216,7 @@ class TrainingConfig:
         )
 
 
+VERSION = "version"  # key of a written configuration: of the package that wrote it
 # What may change when a run goes on: how long it takes, how often it writes, where the same images lie, who decodes
 # them, and what happens at a corrupt one, without which a run that one stopped could not go on.
 CHANGEABLE = (
@@ -242,13 +246,25 @@ def load_training(name: str, assignments: Iterable[str] = ()) -> TrainingConfig:
 
 
 def read_training(path: Path) -> TrainingConfig:
-    """A configuration that `write_training` wrote."""
-    return build(TrainingConfig, read_yaml(path), str(path))
+    """A configuration that `write_training` wrote. Raises ConfigError, which names a newer version that wrote it."""
+    mapping = read_yaml(path)
+    version = str(mapping.pop(VERSION, cips3d_ext.__version__))
+    try:
+        return build(TrainingConfig, mapping, str(path))
+    except ConfigError as error:
+        if _numbers(version) <= _numbers(cips3d_ext.__version__):
+            raise
+        raise ConfigError(
+            f"{path} was written by version {version} of cips3d-ext, and this is version {cips3d_ext.__version__} "
+            f"({error}); install version {version} to go on, or give another --run-dir to start anew"
+        ) from error
 
 
 def write_training(config: TrainingConfig, path: Path) -> None:
-    """The whole configuration as YAML."""
-    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False), encoding="utf-8")
+    """The whole configuration as YAML, and the version that wrote it; a failed write leaves the file that was there."""
+    mapping = {VERSION: cips3d_ext.__version__, **to_mapping(config)}
+    with written_whole(path) as file:
+        file.write(yaml.safe_dump(mapping, sort_keys=False).encode())
 
 
 def check_same_run(config: TrainingConfig, path: Path) -> None:
@@ -282,6 +298,10 @@ def _with_base(mapping: dict[str, Any]) -> dict[str, Any]:
         elif key != "base":
             result[key] = value
     return result
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

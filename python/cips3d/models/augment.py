@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ class AugmentDraws:
             cx=whole(0, centre_end),
             cy=whole(0, centre_end),
         )
+
+    def __getitem__(self, images: Tensor) -> AugmentDraws:
+        """The draws of the chosen images (indices)."""
+        return AugmentDraws(**{field.name: getattr(self, field.name)[images] for field in fields(self)})
 
 
 def diff_augment(images: Tensor, draws: AugmentDraws) -> Tensor:

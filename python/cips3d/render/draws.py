@@ -78,6 +78,15 @@ class Draws:
 
         return Draws(chosen(self.jitter), chosen(self.u), chosen(self.density_noise_coarse), chosen(self.density_noise))
 
+    def of_images(self, images: slice) -> Draws:
+        """The draws of the chosen images (indices along B), copied; the permutation belongs to all."""
+
+        def chosen(field: Tensor | None) -> Tensor | None:
+            return field if field is None or len(field) == 1 else field[images].clone()
+
+        fields = chosen(self.jitter), chosen(self.u), chosen(self.density_noise_coarse), chosen(self.density_noise)
+        return Draws(*fields, permutation=self.permutation)
+
 
 def complete_draws(
     draws: Draws | None,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from cips3d import distributed
 from cips3d.config.loader import ConfigError, to_mapping
 from cips3d.config.training import TrainingConfig, check_same_run, write_training
 from cips3d.data import ImageDataset, TrainingBatches, open_dataset
@@ -40,26 +45,36 @@ def train(
 
     `start_from`, another run's folder or checkpoint, gives a new run its networks: weights and averaged weights.
 
-    `run_dir` then holds config.yaml, stats.jsonl, checkpoints/latest.pt, samples/ and tensorboard/. Raises
-    ConfigError (other configuration, unwritable folder), CheckpointError (damaged checkpoint), TrainingStopped
-    (non-finite losses).
+    `run_dir` then holds config.yaml, stats.jsonl, checkpoints/latest.pt, samples/*.png and tensorboard/. Of several
+    processes (`distributed.joined`) number 0 alone reads and writes it; the others need not see it. Raises ConfigError
+    (other configuration, folder that cannot be written), CheckpointError (damaged checkpoint), TrainingStopped
+    (non-finite losses), PeerError (another process failed).
     """
-    # The folder first: a run that cannot be written should say so before it renders a data set.
+    distributed.check_same((config, start_from), "the configuration")
     checkpoint = run_dir / LATEST
-    _prepare_folder(config, run_dir)
-    state = load_checkpoint(checkpoint, device) if checkpoint.exists() else None
+    # The folder first: a run that cannot be written should say so before it renders a data set.
+    state = distributed.from_main(lambda: _enter_folder(config, run_dir))
 
     # The same configuration and seed make the same trainer; the checkpoint then moves it forward.
     real = open_images(config)
-    images = TrainingBatches(real, config.optimizer.batch_size, config.seed, workers=config.data.workers, device=device)
+    distributed.check_same(len(real), "the number of images")
+    images = TrainingBatches(
+        real,
+        config.optimizer.batch_size,
+        config.seed,
+        distributed.rank(),
+        distributed.world_size(),
+        workers=config.data.workers,
+        device=device,
+    )
     trainer = Trainer(config, images, torch.device(device), impl)
     if state is not None:
         trainer.load_state_dict(state)
-        print(f"resuming {run_dir} at step {trainer.step}")
+        _say(f"resuming {run_dir} at step {trainer.step}")
     elif start_from is not None:
         _adopt(trainer, start_from)
 
-    reporter = Reporter(run_dir, trainer)
+    reporter = Reporter(run_dir, trainer) if distributed.is_main() else None
     try:
         with stop_on_signals() as stop:
             reason = _iterate(trainer, reporter, checkpoint, stop)
@@ -67,7 +82,8 @@ def train(
         raise TrainingStopped(_after_divergence(trainer, run_dir, error)) from error
     finally:
         images.close()
-        reporter.close()
+        if reporter is not None:
+            reporter.close()
     if real.corrupt:
         print(f"{len(real.corrupt)} of {real.originals} images are corrupt and were replaced; they are named above")
     return TrainingResult(trainer.step, trainer.seconds, reason, checkpoint)
@@ -85,54 +101,84 @@ def open_images(config: TrainingConfig) -> ImageDataset:
 
 
 def _adopt(trainer: Trainer, path: Path) -> None:
-    config, state = read_run(path)
+    config, state = distributed.from_main(lambda: read_run(path))
     for part in ("generator", "discriminator"):
         ours, theirs = (to_mapping(getattr(c, part)) for c in (trainer.config, config))
         different = [f"{part}.{key}: {theirs[key]} there, {ours[key]} here" for key in ours if ours[key] != theirs[key]]
         if different:
             raise ConfigError(f"cannot start from {path}: {'; '.join(different)}; use a preset with the same networks")
     trainer.adopt(state)
-    print(f"starting with the networks of {path} (its step {state['step']})")
+    _say(f"starting with the networks of {path} (its step {state['step']})")
 
 
-def _iterate(trainer: Trainer, reporter: Reporter, checkpoint: Path, stop: StopRequest) -> str:
+def _iterate(trainer: Trainer, reporter: Reporter | None, checkpoint: Path, stop: StopRequest) -> str:
     """Iterate until done or asked to stop; what is on the disk at the end is the state at the end."""
-    output, saved = trainer.config.output, -1
-    while not trainer.done and not stop:
+    output, saved, received = trainer.config.output, -1, None
+    while not trainer.done and received is None:
         started = time.perf_counter()
         scalars = trainer.iterate()
         trainer.seconds += time.perf_counter() - started
-        reporter.iteration(scalars)
-        if trainer.step % output.sample_every == 0 and not trainer.done:
-            reporter.samples()
+        if reporter is not None:
+            with _writing_into(reporter.run_dir):
+                reporter.iteration(scalars)
+                if trainer.step % output.sample_every == 0 and not trainer.done:
+                    reporter.samples()
         if trainer.step % output.checkpoint_every == 0:
-            save_checkpoint(checkpoint, trainer.state_dict())
+            _save(trainer, checkpoint)
             saved = trainer.step
+        trainer.seconds, received = _agree(trainer.seconds, stop.received)
 
     if saved != trainer.step:
-        save_checkpoint(checkpoint, trainer.state_dict())
-    if stop.received is not None:
-        return stop.received.name
-    reporter.samples(last=True)
+        _save(trainer, checkpoint)
+    if received is not None:
+        return received.name
+    if reporter is not None:
+        with _writing_into(reporter.run_dir):
+            reporter.samples(last=True)
     return "steps" if trainer.step >= trainer.config.schedule.end else "minutes"
 
 
-def _prepare_folder(config: TrainingConfig, run_dir: Path) -> None:
-    """Make `run_dir` with its config.yaml, or check that it holds a run of the same configuration."""
-    path = run_dir / "config.yaml"
-    try:
+def _agree(seconds: float, received: signal.Signals | None) -> tuple[float, signal.Signals | None]:
+    """The clock of process 0 and the signal that any process received: all change stages and stop at the same step."""
+    everyone = distributed.gather(torch.tensor([[seconds, received or 0]], dtype=torch.float64))
+    number = int(everyone[:, 1].max())
+    return everyone[0, 0].item(), signal.Signals(number) if number else None
+
+
+def _save(trainer: Trainer, path: Path) -> None:
+    distributed.from_main(lambda: save_checkpoint(path, trainer.state_dict()))
+
+
+def _say(text: str) -> None:
+    if distributed.is_main():
+        print(text)
+
+
+def _enter_folder(config: TrainingConfig, run_dir: Path) -> dict[str, Any] | None:
+    """Make `run_dir` with its config.yaml, or check that it holds a run of this configuration, and load its state."""
+    path, checkpoint = run_dir / "config.yaml", run_dir / LATEST
+    with _writing_into(run_dir):
         (run_dir / "samples").mkdir(parents=True, exist_ok=True)
         if path.exists():
             check_same_run(config, path)
         write_training(config, path)
+    return load_checkpoint(checkpoint) if checkpoint.exists() else None
+
+
+@contextmanager
+def _writing_into(run_dir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise ConfigError(f"cannot write into the run folder {run_dir}: {error}; choose another --run-dir") from error
+        raise ConfigError(
+            f"cannot write into the run folder {run_dir}: {error}; free some space or choose another --run-dir"
+        ) from error
 
 
 def _after_divergence(trainer: Trainer, run_dir: Path, error: NonFiniteError) -> str:
     """Save the state beside the last good checkpoint, which stays, and say what to do."""
     path = run_dir / "checkpoints" / "diverged.pt"
-    save_checkpoint(path, trainer.state_dict())
+    _save(trainer, path)
     return (
         f"stopped at step {trainer.step}: {error}. The state is saved in {path}; checkpoints/latest.pt, where there is "
         "one, is older and good. Try a lower learning rate (--set optimizer.g_lr=..., optimizer.d_lr=...), a larger "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from cips3d.config.loader import ConfigError, build, to_mapping
 from cips3d.config.training import CameraConfig, RenderConfig
+from cips3d.files import written_whole
 from cips3d.models.generator_config import GeneratorConfig
 
 FORMAT = "cips3d-model-1"
@@ -36,12 +36,8 @@ def write_model_file(path: Path, config: ModelConfig, state: dict[str, Tensor], 
     metadata = {"format": FORMAT, "config": json.dumps(to_mapping(config)), "comment": comment}
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        file.write(data)
 
 
 def read_model_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from tqdm import tqdm
@@ -100,14 +101,16 @@ def _progress_bar(trainer: Trainer) -> tqdm:
 
 
 def _drop_later_rows(path: Path, step: int) -> None:
-    """Keep the rows up to `step` of a stats file: a run that was killed wrote more than its checkpoint knows."""
-    if not path.exists():
-        return
-    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    """Keep the rows up to `step` of a stats file: a run that was killed wrote more than its checkpoint knows.
+
+    Cut off and not written anew, so that nothing is lost if this is interrupted or the disk is full.
+    """
+    if path.exists():
+        rows = path.read_bytes().splitlines(keepends=True)
+        os.truncate(path, sum(len(row) for row in rows if _step_of(row) <= step))
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: bytes) -> float:
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError):  # the last line of a killed run may be half a line

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from cips3d.distributed import average_
 from cips3d.models.augment import AugmentDraws
 from cips3d.models.discriminator import Discriminator
 from cips3d.render.image import RenderOutput
@@ -43,7 +44,10 @@ class Judge:
 
 
 class DiscriminatorStep(NamedTuple):
-    """Outcome of a D step: loss, logits [B or 2B,1], squared R1 norms (or empty), norm before clipping."""
+    """Outcome of a D step: loss, logits [B or 2B,1], squared R1 norms (or empty), norm before clipping.
+
+    Loss and norm are those of the batch of all processes, the others those of this process's part.
+    """
 
     loss: Tensor
     real_logits: Tensor
@@ -53,7 +57,7 @@ class DiscriminatorStep(NamedTuple):
 
 
 class GeneratorStep(NamedTuple):
-    """Outcome of a G step: loss, logits, norm of the gradient before clipping."""
+    """Outcome of a G step: loss, logits, norm of the gradient before clipping (of the processes as above)."""
 
     loss: Tensor
     fake_logits: Tensor
@@ -116,8 +120,16 @@ def generator_step(
 def _descend(
     optimizer: Optimizer, parameters: Iterable[nn.Parameter], loss: Tensor, clip_norm: float, name: str
 ) -> Tensor:
+    """One step down the loss of the batch of all processes; `loss`, that of a part, becomes it."""
+    parameters = list(parameters)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    # Averaged here and not by DistributedDataParallel: that wants a gradient of every parameter in every pass, while
+    # the released networks have some that never get one and each stage uses or freezes others; it takes one backward
+    # pass for one forward pass; and it rules out autograd.grad, which R1 is made of. All processes are in the same
+    # step of the same stage, so the parameters without a gradient are the same ones. A number that is not finite in
+    # one process is so in all of them from here on, and all stop together.
+    average_([loss.detach(), *(p.grad for p in parameters if p.grad is not None)])
     norm = clip_grad_norm_(parameters, clip_norm)
     # A finite gradient norm implies finite gradients; a loss can be infinite with zero gradient, so look at both.
     if not torch.isfinite(torch.stack([loss.detach(), norm])).all():

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from cips3d.config.training import StageConfig, TrainingConfig
 from cips3d.data import TrainingBatches
+from cips3d.distributed import average_, own_rows
 from cips3d.models.augment import AugmentDraws
 from cips3d.models.discriminator import Discriminator
 from cips3d.models.generator import Generator
+from cips3d.render.draws import Draws, complete_draws
 from cips3d.render.image import RenderOutput
 from cips3d.render.rays import Camera
 from cips3d.training.ema import Ema
@@ -27,6 +29,10 @@ class Trainer:
     `images` yields real batches [B,3,S,S] float32 in [-1,1], S the last resolution of the schedule. All other random
     numbers come from `self.rng`, so `state_dict` holds everything that the rest of the run depends on: on the CPU a
     resumed run repeats the uninterrupted one bit for bit (unless a time budget ends its stages).
+
+    Of several processes (`cips3d.distributed`) each draws the random numbers of the whole batch and takes its rows of
+    them, so `rng`, and with it the state, is the same in all, and N processes do what one does but for the rounding of
+    sums, whatever N is, also after a resumption with another N. B is the whole batch in what follows, b a part of it.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Trainer:
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=optimizer.g_lr, betas=optimizer.betas)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=optimizer.d_lr, betas=optimizer.betas)
         self.rng = torch.Generator(device=device).manual_seed(config.seed)
+        self.rows = own_rows(optimizer.batch_size)  # of a batch
         self.step = 0  # iterations done
         self.seconds = 0.0  # time spent in them
         self.stage = 0  # index into schedule.stages
@@ -98,13 +105,16 @@ class Trainer:
         scalars = self._discriminate() | self._generate()
         self.step += 1
         self.ema.update(self.generator, self.step)
-        return scalars
+        means = torch.tensor(list(scalars.values()), dtype=torch.float64, device=self.device)
+        average_([means])
+        return dict(zip(scalars, means.tolist(), strict=True))
 
     def render(self, grad_rays: int | None) -> RenderOutput:
-        """A batch of training images from fresh codes, poses and draws."""
+        """b training images from fresh codes, poses and draws."""
         config, render = self.config, self.config.render
         precision = PRECISIONS[config.optimizer.precision]
-        z_shape, z_appearance, camera = self.sample_inputs(config.optimizer.batch_size)
+        z_shape, z_appearance, camera = self.sample_inputs()
+        draws = self._draws(grad_rays, z_shape.dtype)
         with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
             return self.generator.render(
                 z_shape,
@@ -113,16 +123,16 @@ class Trainer:
                 resolution=self.resolution,
                 samples_per_ray=render.samples_per_ray,
                 hierarchical=render.hierarchical,
-                generator=self.rng,
+                draws=draws,
                 density_noise_std=self.density_noise_std,
                 last_back=render.last_back,
                 white_back=render.white_back,
                 grad_rays=grad_rays,
             )
 
-    def sample_inputs(self, batch: int) -> tuple[Tensor, Tensor, Camera]:
-        """Fresh codes [B,Z], [B,Z'] and cameras of the configured pose distribution."""
-        pose = self.config.camera
+    def sample_inputs(self) -> tuple[Tensor, Tensor, Camera]:
+        """Fresh codes [b,Z], [b,Z'] and cameras of the configured pose distribution."""
+        batch, pose = self.config.optimizer.batch_size, self.config.camera
         z_shape, z_appearance = (
             torch.randn(batch, size, generator=self.rng, device=self.device)
             for size in (self.config.generator.z_shape_dim, self.config.generator.z_appearance_dim)
@@ -137,7 +147,24 @@ class Trainer:
             generator=self.rng,
             fov_deg=pose.fov_deg,
         )
-        return z_shape, z_appearance, camera
+        return z_shape[self.rows], z_appearance[self.rows], camera[self.rows]
+
+    def _draws(self, grad_rays: int | None, dtype: torch.dtype) -> Draws:
+        """The random numbers of b images: nothing of them is left to be drawn."""
+        render, rays = self.config.render, self.resolution**2
+        drawn = complete_draws(
+            None,
+            self.rng,
+            batch=self.config.optimizer.batch_size,
+            rays=rays,
+            samples=render.samples_per_ray,
+            hierarchical=render.hierarchical,
+            noisy=self.density_noise_std > 0,
+            permuted=grad_rays is not None and grad_rays < rays,
+            device=self.device,
+            dtype=dtype,
+        )
+        return drawn.of_images(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values: what `load_state_dict` needs to go on as if nothing had happened."""
@@ -249,4 +276,8 @@ class Trainer:
         return images if images.shape[-1] == self.resolution else F.adaptive_avg_pool2d(images, self.resolution)
 
     def _augment(self, images: Tensor) -> AugmentDraws:
-        return AugmentDraws.sample(len(images), images.shape[-1], self.rng)
+        """Draws for b images, or for b of the main and b of the auxiliary discriminator."""
+        batch = self.config.optimizer.batch_size
+        kinds = len(images) // (self.rows.stop - self.rows.start)
+        own = torch.arange(kinds * batch, device=self.device).view(kinds, batch)[:, self.rows].flatten()
+        return AugmentDraws.sample(kinds * batch, images.shape[-1], self.rng)[own]
