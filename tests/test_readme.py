@@ -32,7 +32,17 @@ def test_commands(tmp_path, monkeypatch):
         words = [sys.executable, "-m", *shlex.split(line)]
         result = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
         assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
-    for name in ("grid.png", "turn.gif", "panels.mp4", "head.ply", "faces.zip"):
+    for name in (
+        "grid.png",
+        "turn.gif",
+        "panels.mp4",
+        "head.ply",
+        "faces.zip",
+        "stylised.png",
+        "swapped.safetensors",
+        "mixed.png",
+        "walk.gif",
+    ):
         assert (tmp_path / name).stat().st_size > 0
 
 

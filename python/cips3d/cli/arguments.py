@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from cips3d.training.model_file import SHIPPED
 from cips3d.training.trained import TrainedModel, load_model
@@ -15,10 +17,18 @@ SEEDS = 2**63  # torch's generators take 64-bit seeds
 
 
 def add_model_arguments(
-    parser: argparse.ArgumentParser, resolution_help: str = "side in pixels (default: that of the training)"
+    parser: argparse.ArgumentParser,
+    resolution_help: str = "side in pixels (default: that of the training)",
+    seed: bool = True,
 ) -> None:
+    """Model and picture; `seed` False: for commands that name each head by a seed of its own."""
     add_source_arguments(parser)
-    parser.add_argument("--seed", type=int, default=0, help="which heads: equal seeds give equal heads (default 0)")
+    add_picture_arguments(parser, resolution_help, seed)
+
+
+def add_picture_arguments(parser: argparse.ArgumentParser, resolution_help: str, seed: bool = True) -> None:
+    if seed:
+        parser.add_argument("--seed", type=int, default=0, help="which heads: equal seeds give equal heads (default 0)")
     parser.add_argument("--psi", type=float, default=1.0, help="truncation: 1 all variety, towards 0 the mean head")
     parser.add_argument("--resolution", type=int, help=resolution_help)
     add_device_arguments(parser)
@@ -58,13 +68,43 @@ def check_device(device: str) -> None:
 
 
 def model_of(args: argparse.Namespace) -> TrainedModel:
+    """The model that the arguments of `add_model_arguments` name."""
+    check_picture_arguments(args)
+    return load_model(source_of(args), args.device, args.impl)
+
+
+def check_picture_arguments(args: argparse.Namespace) -> None:
     if args.resolution is not None and args.resolution < 1:
         raise ValueError(f"--resolution must be at least 1, got {args.resolution}")
-    if not -SEEDS <= args.seed < SEEDS:
-        raise ValueError(f"--seed must be in -2^63 .. 2^63 - 1, got {args.seed}")
-    if not math.isfinite(args.psi):
-        raise ValueError(f"--psi must be a number, got {args.psi}")
-    return load_model(source_of(args), args.device, args.impl)
+    if "seed" in args:
+        check_seeds("--seed", args.seed)
+    check_psis("--psi", args.psi)
+
+
+def check_psis(name: str, *psis: float) -> None:
+    for psi in psis:
+        if not math.isfinite(psi):
+            raise ValueError(f"{name} must be a number, got {psi}")
+
+
+def check_seeds(name: str, *seeds: int) -> None:
+    for seed in seeds:
+        if not -SEEDS <= seed < SEEDS:
+            raise ValueError(f"{name} must be in -2^63 .. 2^63 - 1, got {seed}")
+
+
+def codes_of(model: TrainedModel, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The codes [K,Z], [K,Z'] of one head for each seed: the first one that other commands make of it."""
+    shape, appearance = zip(*(model.codes(1, seed) for seed in seeds), strict=True)
+    return torch.cat(shape), torch.cat(appearance)
+
+
+def picture_path(out: Path | None, default: str) -> Path:
+    """Where a picture goes; refuses names that are no .png before any work is done."""
+    path = out or Path(default)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out must end in .png, got {path.name}")
+    return path
 
 
 def source_of(args: argparse.Namespace) -> Path:

@@ -107,7 +107,8 @@ class Generator(nn.Module):
     ) -> RenderOutput:
         """Square images, auxiliary images and depth maps of side `resolution`, and the samples' weights.
 
-        w_shape [B,W], w_appearance [B,W']; camera of batch B. Differentiable in the styles and the camera's cam2world.
+        w_shape [B,W], w_appearance [B,W'] or [B,K,W'] (one for each INR block); camera of batch B. Differentiable in
+        the styles and the camera's cam2world.
 
         samples_per_ray, hierarchical   N even samples a ray, and as many again where the first ones found matter
         draws, generator                random numbers (see `Draws`); those not given are drawn from `generator`
@@ -217,7 +218,8 @@ class Generator(nn.Module):
             "w_appearance": config.appearance_style_dim,
         }
         for name, code in codes.items():
-            if code.ndim != 2 or code.shape[1] != widths[name]:
+            each_block = name == "w_appearance" and code.shape[1:-1] == (config.inr_blocks,)
+            if not (code.ndim == 2 or each_block) or code.shape[-1] != widths[name]:
                 raise ValueError(f"{function}: {name} must be [B,{widths[name]}], got {list(code.shape)}")
             if len(code) != batch:
                 raise ValueError(

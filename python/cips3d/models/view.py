@@ -27,9 +27,9 @@ def view(
     settings: VolumeSettings,
     ray_chunk: int,
 ) -> dict[str, Tensor]:
-    """The chosen `panels` of the styles w_shape [B,W], w_appearance [B,W'] by name, float32 on the CPU.
+    """The chosen `panels` of the styles w_shape [B,W], w_appearance [B,W'] or [B,K,W'] (of each INR block) by name.
 
-    Without randomness: equal arguments, equal pixels.
+    Float32 on the CPU, without randomness: equal arguments, equal pixels.
 
     inr, nerf   [B,3,S,S] in [-1,1]: the image, and the NeRF's own image by the auxiliary head
     depth       [B,1,S,S] in world units; what a ray does not hit counts as at the far end

@@ -66,8 +66,9 @@ class Inr(nn.Module):
         self.to_rgb = nn.ModuleDict(heads)
 
     def styles(self, style: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The styles of every block's two layers from w_appearance [B,W]: once an image, for all pixels."""
-        return [cast(InrBlock, block).styles(style) for block in self.blocks]
+        """The styles of every block's two layers, once an image, from w_appearance [B,W] or of each block [B,K,W]."""
+        each = style.unbind(1) if style.ndim == 3 else [style] * len(self.blocks)
+        return [cast(InrBlock, block).styles(w) for block, w in zip(self.blocks, each, strict=True)]
 
     def forward(self, features: Tensor, styles: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Colours [B,R,3] in [-1,1] of features [B,R,C]."""

@@ -47,7 +47,8 @@ def write_video(frames: Iterable[Tensor], path: Path, fps: int, comment: str = "
 
 
 def save_png(picture: Image.Image, path: Path, comment: str) -> None:
-    """Writes `picture` with `comment` in its metadata."""
+    """Writes `picture` with `comment` in its metadata; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = PngImagePlugin.PngInfo()
     metadata.add_text("Comment", comment)
     picture.save(path, pnginfo=metadata)
