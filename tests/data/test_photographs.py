@@ -87,7 +87,7 @@ def test_resize_is_lanczos_after_a_centred_square_crop(tmp_path):
     image.save(tmp_path / "a.png")
     expected = image.crop((4, 0, 16, 12)).resize((8, 8), Image.Resampling.LANCZOS)
     assert torch.equal(ImageFolder(tmp_path, 8)[0], torch.from_numpy(np.array(expected)).permute(2, 0, 1))
-    assert ImageFolder(tmp_path, 8).native(0).shape == (3, 12, 12)
+    assert ImageFolder(tmp_path, 8).decoded(0, None).shape == (3, 12, 12)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
@@ -163,9 +163,9 @@ def test_empty_sets_are_errors(tmp_path):
 
 
 def test_open_dataset_says_what_it_wanted(tmp_path):
-    (tmp_path / "file.tar").write_text("")
-    with pytest.raises(ValueError, match=r"data: .*file.tar is a file but not a .zip; wanted .synthetic-heads."):
-        open_dataset(tmp_path / "file.tar", 8)
+    (tmp_path / "file.gif").write_text("")
+    with pytest.raises(ValueError, match=r"data: .*file.gif is a file but neither .zip nor .tar; wanted .synthetic-he"):
+        open_dataset(tmp_path / "file.gif", 8)
     with pytest.raises(ValueError, match=r"'synthetic_heads' does not exist; .* Did you mean .synthetic-heads."):
         open_dataset("synthetic_heads", 8)
     with pytest.raises(ValueError, match="resolution must be at least 1, got 0"):

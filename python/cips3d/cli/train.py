@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="start_from", type=Path, metavar="RUN", help="begin with the networks of another run (transfer)"
     )
     parser.add_argument(
-        "--data", help="synthetic-heads, toon-heads, a folder of images or a .zip (default: the preset's)"
+        "--data", help="synthetic-heads, toon-heads, a folder of images, a .zip or shards (default: the preset's)"
     )
     parser.add_argument("--steps", type=int, help="end at this step (default: the preset's); more later goes on")
     parser.add_argument("--minutes", type=float, help="end after so much training time (default: the preset's)")

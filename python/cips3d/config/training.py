@@ -20,7 +20,7 @@ from cips3d.models.generator_config import GeneratorConfig
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where real images come from: `source` is what `cips3d.data.open_dataset` takes (a name, a folder or a zip)."""
+    """Where real images come from: `source` is what `open_dataset` takes (a name, a folder, a zip, shards)."""
 
     source: str
     size: int = 10_000  # of procedural heads: how many images there are

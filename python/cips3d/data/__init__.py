@@ -1,4 +1,4 @@
-"""Data sets: synthetic heads, folders and zips of photographs, and the order in which training sees them."""
+"""Data sets: synthetic heads, folders, zips and shards of photographs, and the order in which training sees them."""
 
 from cips3d.data.base import ImageDataset
 from cips3d.data.batches import TrainingBatches
@@ -7,7 +7,9 @@ from cips3d.data.images import CorruptImageError, image_grid, to_float, to_uint8
 from cips3d.data.photographs import ImageFolder, StyleGANZip
 from cips3d.data.sampler import InfiniteSampler
 from cips3d.data.synthetic import SyntheticHeads
-from cips3d.data.tools import inspect, make_lfw_zip, make_synthetic, write_zip
+from cips3d.data.tar_shards import WebShards
+from cips3d.data.tools import check, convert, inspect, make_lfw, make_synthetic, open_as_stored
+from cips3d.data.writers import write_images
 
 __all__ = [
     "CorruptImageError",
@@ -17,12 +19,16 @@ __all__ = [
     "StyleGANZip",
     "SyntheticHeads",
     "TrainingBatches",
+    "WebShards",
+    "check",
+    "convert",
     "image_grid",
     "inspect",
-    "make_lfw_zip",
+    "make_lfw",
     "make_synthetic",
+    "open_as_stored",
     "open_dataset",
     "to_float",
     "to_uint8",
-    "write_zip",
+    "write_images",
 ]
