@@ -251,9 +251,9 @@ def test_toon_transfer_moves_the_appearance_alone(data_cache, monkeypatch, tmp_p
         small.append("discriminator.aux_channels=[4, 4]")
 
     def short(preset, steps):
-        stage = load_training(preset).schedule.stages[-1]
+        stages = (dataclasses.replace(s, resolution=8) for s in load_training(preset).schedule.stages)
         config = load_training(preset, [*small, "schedule.stages=[{resolution: 8}]", f"schedule.steps={steps}"])
-        return replace(config, "schedule", stages=(dataclasses.replace(stage, resolution=8),))
+        return replace(config, "schedule", stages=tuple(stages))
 
     before = load_checkpoint(train(short(base, 1), tmp_path / "heads").checkpoint)
     run = train(short(transfer, 3), tmp_path / "toons", start_from=tmp_path / "heads")
