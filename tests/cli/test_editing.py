@@ -10,6 +10,7 @@ from PIL import Image
 
 from cips3d.cli import main
 from cips3d.data import to_uint8
+from cips3d.render.video import save_png
 from cips3d.training.trained import load_model
 
 SIDE = 16
@@ -111,6 +112,21 @@ def test_interpolate_makes_closed_videos_named_after_their_seeds(run_dir, tmp_pa
     model = load_model(run_dir)
     assert np.array_equal(frames[0], front(model, 1)) and np.array_equal(frames[3], front(model, 5))
     assert np.abs(frames[2].astype(int) - frames[4]).max() <= 1  # there and back
+
+
+def test_a_picture_that_fails_leaves_the_one_before(tmp_path):
+    save_png(Image.new("RGB", (2, 2)), tmp_path / "x.png", "first")
+
+    class FullDisk:
+        def save(self, file, *_, **__):
+            file.write(b"half")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        save_png(FullDisk(), tmp_path / "x.png", "second")
+    with Image.open(tmp_path / "x.png") as opened:
+        assert opened.text["Comment"] == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
 def test_generate_shows_truncations(run_dir, tmp_path):

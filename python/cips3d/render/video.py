@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from cips3d.files import written_whole
+
 FORMATS = (".mp4", ".gif", "")  # no suffix: a folder of PNGs
 EVEN = 2  # the usual chroma subsampling of mp4 wants even sides
 
@@ -47,11 +49,12 @@ def write_video(frames: Iterable[Tensor], path: Path, fps: int, comment: str = "
 
 
 def save_png(picture: Image.Image, path: Path, comment: str) -> None:
-    """Writes `picture` with `comment` in its metadata; missing folders are made."""
+    """Writes `picture`, whole or not at all, with `comment` in its metadata; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = PngImagePlugin.PngInfo()
     metadata.add_text("Comment", comment)
-    picture.save(path, pnginfo=metadata)
+    with written_whole(path) as file:
+        picture.save(file, "PNG", pnginfo=metadata)
 
 
 def _write_mp4(pixels: Iterator[np.ndarray], path: Path, fps: int, comment: str) -> None:
