@@ -1,3 +1,4 @@
+import os
 import pickle
 import struct
 import zipfile
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cips3d.data import ImageFolder, StyleGANZip, open_dataset
+from cips3d.data import CorruptImageError, ImageFolder, StyleGANZip, open_dataset
 
 
 def picture(mode="RGB", size=(12, 12), seed=0):
@@ -153,6 +154,43 @@ def test_damaged_archives_are_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"set.zip: a.png: the entry is damaged"):
         StyleGANZip(path, 8)[0]
+
+
+def test_what_only_looks_like_a_file_is_named(tmp_path):
+    picture().save(tmp_path / "good.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    os.mkfifo(tmp_path / "pipe.png")  # reading it would wait for ever
+    with pytest.raises(CorruptImageError, match="link.png: not a file that can be read"):
+        ImageFolder(tmp_path, 8)[1]
+    with pytest.raises(CorruptImageError, match="pipe.png: not a file that can be read"):
+        ImageFolder(tmp_path, 8)[2]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(folder, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError, match="set"):
+        ImageFolder(folder, 8)
+
+
+def test_too_large_files_are_refused(folder, monkeypatch):
+    monkeypatch.setattr("cips3d.data.photographs.MAX_FILE_BYTES", 100)
+    with pytest.raises(CorruptImageError, match=r"a.png: refused, \d+ bytes are more than 100"):
+        ImageFolder(folder, 8)[0]
+
+
+def test_encrypted_and_truncated_zips_are_refused(tmp_path):
+    path = zip_of(tmp_path / "set.zip", {"a.png": png(picture())})
+    data = path.read_bytes()
+    (tmp_path / "cut.zip").write_bytes(data[:-30])
+    with pytest.raises(ValueError, match="cut.zip: not a readable zip"):
+        StyleGANZip(tmp_path / "cut.zip", 8)
+    directory = data.rindex(b"PK\x01\x02")
+    path.write_bytes(data[: directory + 8] + b"\x01" + data[directory + 9 :])  # the flag of an encrypted entry
+    with pytest.raises(ValueError, match="set.zip: entry 'a.png' is encrypted; write the zip without a password"):
+        StyleGANZip(path, 8)
 
 
 def test_empty_sets_are_errors(tmp_path):

@@ -71,7 +71,7 @@ class ImageFolder(Photographs):
     def _list(self) -> list[str]:
         if not self.path.is_dir():
             raise ValueError(f"{self.path}: not a folder")
-        found = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in names)
+        found = (Path(folder, name) for folder, _, names in os.walk(self.path, onerror=_raise) for name in names)
         return sorted(str(file.relative_to(self.path)) for file in found if file.suffix.lower() in SUFFIXES)
 
     def _read(self, index: int) -> bytes:
@@ -170,6 +170,11 @@ def parse_labels(data: bytes, name: str) -> dict[str, Label]:
 def is_label(value: object) -> bool:
     numbers = value if isinstance(value, list) else [value]
     return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+
+
+def _raise(error: OSError) -> None:
+    """For os.walk, which passes over folders that it cannot list."""
+    raise error
 
 
 def _read_file(file: Path) -> bytes:
