@@ -2,13 +2,17 @@
 
 import json
 import random
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from cips3d import distributed
 from cips3d.config import ConfigError
 from cips3d.training.checkpoint import load_checkpoint
-from cips3d.training.loop import train
+from cips3d.training.loop import corrupt_images, train
+
+from ..processes import run_ranks
 
 
 @pytest.fixture
@@ -41,6 +45,15 @@ def test_a_corrupt_image_stops_a_run_that_may_go_on_without_it(tiny, photographs
     assert "1 of 8 images are corrupt and were replaced" in text.out
     rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
     assert rows[-1]["corrupt_images"] == 1
+
+
+def corrupt_images_of_ranks():
+    met = {distributed.rank(): "only here", 4: "in both"}
+    return corrupt_images(SimpleNamespace(originals=5, corrupt=met))
+
+
+def test_processes_count_a_corrupt_image_once():
+    assert run_ranks(corrupt_images_of_ranks) == [3, 3]
 
 
 def test_impossible_values_are_refused(tiny):

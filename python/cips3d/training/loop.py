@@ -84,8 +84,9 @@ def train(
         images.close()
         if reporter is not None:
             reporter.close()
-    if real.corrupt:
-        print(f"{len(real.corrupt)} of {real.originals} images are corrupt and were replaced; they are named above")
+    corrupt = corrupt_images(real) if config.data.corrupt == "skip" else 0
+    if corrupt:
+        _say(f"{corrupt} of {real.originals} images are corrupt and were replaced; they are named above")
     return TrainingResult(trainer.step, trainer.seconds, reason, checkpoint)
 
 
@@ -98,6 +99,13 @@ def open_images(config: TrainingConfig) -> ImageDataset:
         )
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
+
+
+def corrupt_images(real: ImageDataset) -> int:
+    """How many corrupt images the processes have met together; all must ask."""
+    met = torch.zeros(1, real.originals, dtype=torch.uint8)
+    met[0, list(real.corrupt)] = 1
+    return int(distributed.gather(met).amax(0).sum())
 
 
 def _adopt(trainer: Trainer, path: Path) -> None:
