@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cips3d.inversion.latents import load_latents
 from cips3d.training.model_file import SHIPPED
 from cips3d.training.trained import TrainedModel, load_model
 
@@ -107,17 +108,32 @@ def picture_path(out: Path | None, default: str) -> Path:
     return path
 
 
+def add_latent_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--latent", type=Path, help="latents.safetensors of `cips3d invert`: that head instead of the seed's"
+    )
+
+
+def styles_of(args: argparse.Namespace, model: TrainedModel, count: int, psi: float) -> tuple[Tensor, Tensor]:
+    """Styles [count,W], [count,W'] with truncation psi: of the seed's heads, or of one saved head `count` times."""
+    if args.latent is None:
+        return model.styles(count, args.seed, psi)
+    latents = load_latents(args.latent, model)
+    shape, appearance = model.generator.truncate(latents.w_shape, latents.w_appearance, psi)
+    return shape.expand(count, -1), appearance.expand(count, -1)
+
+
 def source_of(args: argparse.Namespace) -> Path:
     """Where the model is: as told, or in the package."""
     return args.run_dir or args.checkpoint or SHIPPED
 
 
-def describe(args: argparse.Namespace) -> str:
+def describe(args: argparse.Namespace, *positional: str) -> str:
     """What made a file, for its metadata: the command and its arguments that are set."""
-    words = {name.replace("_", "-"): value for name, value in vars(args).items() if name not in ("command", "out")}
-    return " ".join(
-        ["cips3d", args.command, *(f"--{name} {_word(value)}" for name, value in words.items() if value is not None)]
-    )
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "out") and value is not None}
+    first = [_word(given.pop(name)) for name in positional if name in given]
+    words = (f"--{name.replace('_', '-')} {_word(value)}" for name, value in given.items())
+    return " ".join(["cips3d", args.command, *first, *words])
 
 
 def _word(value: object) -> str:

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import torch
 
-from cips3d.cli.arguments import add_model_arguments, check_psis, describe, model_of, picture_path
+from cips3d.cli.arguments import (
+    add_latent_argument,
+    add_model_arguments,
+    check_psis,
+    describe,
+    model_of,
+    picture_path,
+    styles_of,
+)
 from cips3d.data import image_grid
 from cips3d.render.video import save_png
 
@@ -22,6 +30,7 @@ YAW_SPREADS = 1.5  # --yaws covers so many standard deviations of the training p
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
+    add_latent_argument(parser)
     parser.add_argument("--out", type=Path, help="picture to write (default generated-seedSEED.png)")
     parser.add_argument("--count", type=int, default=16, help="number of heads (default 16)")
     parser.add_argument("--columns", type=int, help="columns of the grid (default: about square)")
@@ -37,11 +46,11 @@ def run(args: argparse.Namespace) -> None:
     out = picture_path(args.out, f"generated-seed{args.seed}.png")
     model = model_of(args)
     if args.yaws:
-        styles, columns = model.styles(args.count, args.seed, args.psi), args.yaws
+        styles, columns = styles_of(args, model, args.count, args.psi), args.yaws
         images = model.turned(styles, model.yaws(args.yaws, YAW_SPREADS), args.resolution)
     else:
         psis, columns = args.psis or [args.psi], len(args.psis) if args.psis else args.columns
-        each = zip(*(model.styles(args.count, args.seed, psi) for psi in psis), strict=True)
+        each = zip(*(styles_of(args, model, args.count, psi) for psi in psis), strict=True)
         shape, appearance = (torch.stack(part, 1).flatten(0, 1) for part in each)  # head by head, each at all psis
         camera = model.poses(args.count, args.seed)[torch.arange(args.count).repeat_interleave(len(psis))]
         images = model.style_views(shape, appearance, camera, resolution=args.resolution)["inr"]

@@ -19,6 +19,7 @@ COMMANDS = {
     "stylise": "blend a model with one that was transferred from it",
     "mesh": "write a head's surface as a mesh",
     "export": "write a trained generator as one .safetensors or official .pth file",
+    "invert": "find a picture's head and pose, and show it at new poses",
     "data": "make, convert, check or inspect data sets",
     "info": "tell what is installed and which kernels run",
     "bench": "measure the fused kernels against the references on this machine",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cips3d.cli.arguments import add_model_arguments, describe, model_of
+from cips3d.cli.arguments import add_latent_argument, add_model_arguments, describe, model_of, styles_of
 from cips3d.models.mesh import check_format, extract_mesh, write_mesh
 
 RESOLUTION = 256  # points along an axis: 67 MB of densities
@@ -22,6 +22,7 @@ RESOLUTION = 256  # points along an axis: 67 MB of densities
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, resolution_help=f"grid points along an axis (default {RESOLUTION})")
+    add_latent_argument(parser)
     parser.add_argument("--out", type=Path, help="file to write, .ply, .obj or .glb (default mesh-seedSEED.ply)")
     parser.add_argument(
         "--level",
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     config = model.generator.config
     mesh = extract_mesh(
         model.generator,
-        model.styles(1, args.seed, args.psi)[0],
+        styles_of(args, model, 1, args.psi)[0],
         resolution=args.resolution or RESOLUTION,
         step=(config.far - config.near) / model.render.samples_per_ray,
         level=args.level,

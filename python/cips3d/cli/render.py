@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cips3d.cli.arguments import add_model_arguments, describe, model_of
+from cips3d.cli.arguments import add_latent_argument, add_model_arguments, describe, model_of, styles_of
 from cips3d.models.view import PANELS
 from cips3d.render import Camera
 from cips3d.render.trajectories import TRAJECTORIES, camera_at
@@ -29,6 +29,7 @@ PREVIEW = 32  # pixels; small depth maps of all frames, rendered first, give the
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
+    add_latent_argument(parser)
     parser.add_argument(
         "--out", type=Path, help=".mp4, .gif, or without suffix a folder (default render-TRAJECTORY-seedSEED.mp4)"
     )
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _frames(model: TrainedModel, args: argparse.Namespace) -> Iterator[Tensor]:
     """The video's frames [3,H,W]: one panel has the heads side by side, several have a row for each head."""
-    styles = model.styles(args.heads, args.seed, args.psi)
+    styles = styles_of(args, model, args.heads, args.psi)
     swing = model.swing(YAW_SPREADS, PITCH_SPREADS)
 
     def cameras(label: str) -> Iterator[Camera]:

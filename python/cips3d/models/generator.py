@@ -165,7 +165,10 @@ class Generator(nn.Module):
 
     def map(self, z_shape: Tensor, z_appearance: Tensor, truncation_psi: float = 1.0) -> tuple[Tensor, Tensor]:
         """Styles w_shape [B,W] and w_appearance [B,W'] of codes [B,Z], [B,Z'], truncated towards the mean styles."""
-        w_shape, w_appearance = self.shape_mapping(z_shape), self.appearance_mapping(z_appearance)
+        return self.truncate(self.shape_mapping(z_shape), self.appearance_mapping(z_appearance), truncation_psi)
+
+    def truncate(self, w_shape: Tensor, w_appearance: Tensor, truncation_psi: float) -> tuple[Tensor, Tensor]:
+        """Styles [B,W], [B,W'] moved to the mean styles: mean + psi * (w - mean)."""
         if truncation_psi == 1.0:
             return w_shape, w_appearance
         if self.mean_w_shape is None or self.mean_w_appearance is None:

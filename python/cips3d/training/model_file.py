@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+<<<<<<< HEAD
+=======
+import os
+from collections.abc import Mapping
+>>>>>>> dc6cf5c (cips3d invert: head and pose of a picture by descent through the renderer, measured where the truth is known; --latent for generate, render and mesh)
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -33,8 +38,16 @@ class ModelConfig:
 
 def write_model_file(path: Path, config: ModelConfig, state: dict[str, Tensor], comment: str = "") -> None:
     """Write a generator's state dict to `path`, whole or not at all; `comment` says what made it."""
-    metadata = {"format": FORMAT, "config": json.dumps(to_mapping(config)), "comment": comment}
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, metadata)
+    write_tensors(path, state, {"format": FORMAT, "config": json.dumps(to_mapping(config)), "comment": comment})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a .safetensors file to `path`, whole or not at all."""
+    write_whole(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all, into a folder that is made if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
         file.write(data)
