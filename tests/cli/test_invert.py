@@ -102,11 +102,7 @@ def test_measuring_on_heads_of_known_truth(run_dir, tmp_path, capsys):
         (["{run}/config.yaml"], "not a readable PNG"),
     ],
 )
-def test_mistakes(run_dir, face, capsys, words, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit:
-        main(["invert", *(word.format(run=run_dir, face=face) for word in words), "--run-dir", str(run_dir)])
-    assert exit.value.code == 2
-    error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error
+def test_mistakes(mistake, run_dir, face, words, message, tmp_path):
+    words = [word.replace("{face}", str(face)) for word in words]
+    assert message in mistake(["invert", *words, "--run-dir", str(run_dir)])
     assert not list(tmp_path.glob("inverted*"))  # nothing is begun
