@@ -30,13 +30,13 @@ from cips3d.cli.arguments import add_device_arguments, add_source_arguments, che
 from cips3d.cli.render import PITCH_SPREADS, YAW_SPREADS
 from cips3d.data import image_grid, to_float
 from cips3d.data.images import decode_image
+from cips3d.files import written_whole
 from cips3d.inversion.evaluate import MEASURES, SOURCES, evaluate, summary
 from cips3d.inversion.latents import Latents, save_latents
 from cips3d.inversion.optimise import Inversion, InversionSettings, invert
 from cips3d.inversion.space import SPACES
 from cips3d.render.trajectories import camera_at
 from cips3d.render.video import save_png, write_video
-from cips3d.training.model_file import write_whole
 from cips3d.training.trained import TrainedModel, load_model
 
 NEW_POSES = 5  # yaws in inverted.png
@@ -147,4 +147,5 @@ def _png(out: Path) -> Path:
 
 
 def _write_report(out: Path, report: dict[str, Any]) -> None:
-    write_whole(out / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    with written_whole(out / "report.json") as file:
+        file.write((json.dumps(report, indent=1) + "\n").encode())

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-<<<<<<< HEAD
-=======
-import os
 from collections.abc import Mapping
->>>>>>> dc6cf5c (cips3d invert: head and pose of a picture by descent through the renderer, measured where the truth is known; --latent for generate, render and mesh)
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -43,11 +39,7 @@ def write_model_file(path: Path, config: ModelConfig, state: dict[str, Tensor], 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a .safetensors file to `path`, whole or not at all."""
-    write_whole(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all, into a folder that is made if it is missing."""
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
         file.write(data)
