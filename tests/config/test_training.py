@@ -84,6 +84,44 @@ def test_a_preset_may_rest_on_another():
     assert transfer.optimizer == dataclasses.replace(whole.optimizer, ema_start=100)
 
 
+def test_cats_go_the_authors_way():
+    config = load_training("released_cats")
+    assert (config.generator.near, config.generator.far) == (0.8, 1.2)
+    assert dataclasses.replace(config.generator, near=0.88, far=1.12) == load_training("released_ffhq").generator
+    assert (config.camera.yaw_std, config.camera.pitch_std, config.camera.distribution) == (0.5, 0.4, "gaussian")
+    assert config.render.samples_per_ray == 24
+    stage_at = config.schedule.stage_at
+    sides = [config.schedule.stages[stage_at(progress)].resolution for progress in (0.0, 0.399, 0.401, 0.599, 0.601)]
+    assert sides == [64, 64, 128, 128, 256]
+    stages = [config.at_stage(index) for index in range(3)]
+    assert [(stage.optimizer.g_lr, stage.optimizer.d_lr) for stage in stages] == [
+        (2e-4, 2e-3),
+        (1e-4, 1e-3),
+        (1e-4, 5e-4),
+    ]
+    assert [stage.render.density_noise_steps for stage in stages] == [5000, 0, 0]
+    assert [(stage.loss.use_aux, stage.loss.diff_augment) for stage in stages] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ]
+    assert [stage.freeze_nerf for stage in config.schedule.stages] == [False, False, True]
+
+
+@pytest.mark.parametrize("name", ["metfaces", "bitmoji"])
+def test_transfers_to_other_faces(name):
+    """As the released transfer to cartoons, without its density noise; it can begin with the FFHQ run's networks."""
+    cartoon, config = load_training("released_cartoon"), load_training(name)
+    assert config.data == dataclasses.replace(cartoon.data, source=f"{name}.zip")
+    (stage,), (released,) = config.schedule.stages, cartoon.schedule.stages
+    assert stage == dataclasses.replace(released, density_noise_steps=None) and stage.freeze_nerf
+    assert config.at_stage(0).render.density_noise_steps == 0
+    same = dataclasses.replace(cartoon, data=config.data, schedule=config.schedule)
+    assert config == same and config.schedule.steps == 100_000
+    ffhq = load_training("released_ffhq")
+    assert (config.generator, config.discriminator) == (ffhq.generator, ffhq.discriminator)
+
+
 def test_a_run_keeps_its_configuration(tmp_path):
     config, path = load_training("tiny"), tmp_path / "config.yaml"
     write_training(config, path)

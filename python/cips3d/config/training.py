@@ -86,6 +86,38 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class RegulariserConfig:
+    """Weights of optional terms of the generator's loss (`cips3d.training.regularisers`), 0: off. Not in the paper."""
+
+    pose_weight: float = 0.0  # an encoder must see the commanded pose in the picture
+    style_weight: float = 0.0  # and the appearance code
+    perceptual_weight: float = 0.0  # the INR's image must look like the NeRF's own to a feature network
+    perceptual_network: str | None = None  # file of torchvision's vgg16 state dict
+    density_weight: float = 0.0  # the density must not change over short distances
+    normal_weight: float = 0.0  # nor its gradient's direction
+    eikonal_weight: float = 0.0  # its gradient must be as long everywhere, which is
+    # this slope, 1/length^2: matter that gets denser so fast dims a ray to 1/e within a sample's spacing of 0.02
+    eikonal_slope: float = 5000.0
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if name.endswith("_weight") and not value >= 0:
+                raise ValueError(f"regularisers.{name} must be at least 0, got {value}")
+        if self.eikonal_slope <= 0:
+            raise ValueError(f"regularisers.eikonal_slope must be above 0, got {self.eikonal_slope}")
+        if self.perceptual_weight and self.perceptual_network is None:
+            raise ValueError(
+                "regularisers.perceptual_weight needs perceptual_network, the file of torchvision's vgg16 state dict "
+                "(vgg16-397923af.pth)"
+            )
+
+    def weights(self) -> dict[str, float]:
+        """The terms that are on, by name: {"pose": 15.0}."""
+        values = dataclasses.asdict(self).items()
+        return {name.removesuffix("_weight"): value for name, value in values if name.endswith("_weight") and value}
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """Adam for both networks, gradient clipping, EMA."""
 
@@ -187,6 +219,7 @@ class TrainingConfig:
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     init: InitConfig = InitConfig()
+    regularisers: RegulariserConfig = RegulariserConfig()
     output: OutputConfig = OutputConfig()
     seed: int = 0
 
@@ -221,7 +254,7 @@ VERSION = "version"  # key of a written configuration: of the package that wrote
 # them, and what happens at a corrupt one, without which a run that one stopped could not go on.
 CHANGEABLE = (
     *("schedule.steps", "schedule.last_step", "schedule.minutes", "output"),
-    *("data.source", "data.workers", "data.corrupt"),
+    *("data.source", "data.workers", "data.corrupt", "regularisers.perceptual_network"),
 )
 
 

@@ -104,14 +104,19 @@ def generator_step(
     clip_norm: float,
     augment: AugmentDraws | None = None,
     precision: torch.dtype | None = None,
+    penalty: Tensor | None = None,
 ) -> GeneratorStep:
-    """Adam on mean softplus(-D(fake)), where `fake` carries the generator's graph. Raises NonFiniteError as above."""
+    """Adam on mean softplus(-D(fake)) + penalty, where `fake` carries the generator's graph; `loss` is the first term.
+
+    Raises NonFiniteError as above.
+    """
     discriminator.requires_grad_(False)
     try:
         with torch.autocast(fake.device.type, dtype=precision, enabled=precision is not None):
             logits = judge.logits(discriminator, fake, augment)
         loss = generator_loss(logits)
-        grad_norm = _descend(optimizer, generator.parameters(), loss, clip_norm, "generator")
+        total = loss if penalty is None else loss + penalty
+        grad_norm = _descend(optimizer, generator.parameters(), total, clip_norm, "generator")
     finally:
         discriminator.requires_grad_(True)
     return GeneratorStep(loss.detach(), logits.detach(), grad_norm)

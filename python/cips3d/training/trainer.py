@@ -18,6 +18,7 @@ from cips3d.render.draws import Draws, complete_draws
 from cips3d.render.image import RenderOutput
 from cips3d.render.rays import Camera
 from cips3d.training.ema import Ema
+from cips3d.training.regularisers import Codes, Regularisers
 from cips3d.training.steps import Judge, discriminator_step, generator_step
 
 PRECISIONS = {"off": None, "bf16": torch.bfloat16}
@@ -43,6 +44,7 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.generator = Generator(config.generator, impl=impl).to(device)
             self.discriminator = Discriminator(config.discriminator).to(device)
+            self.regularisers = Regularisers(config, device)
         density = self.generator.field.density
         shape = self.generator.shape_mapping.linears[-1].get_parameter("weight")
         with torch.no_grad():
@@ -109,11 +111,11 @@ class Trainer:
         average_([means])
         return dict(zip(scalars, means.tolist(), strict=True))
 
-    def render(self, grad_rays: int | None) -> RenderOutput:
-        """b training images from fresh codes, poses and draws."""
+    def render(self, grad_rays: int | None, codes: Codes | None = None) -> RenderOutput:
+        """b training images from `codes`, or fresh ones, and fresh draws."""
         config, render = self.config, self.config.render
         precision = PRECISIONS[config.optimizer.precision]
-        z_shape, z_appearance, camera = self.sample_inputs()
+        z_shape, z_appearance, camera = codes or self.sample_inputs()
         draws = self._draws(grad_rays, z_shape.dtype)
         with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
             return self.generator.render(
@@ -130,7 +132,7 @@ class Trainer:
                 grad_rays=grad_rays,
             )
 
-    def sample_inputs(self) -> tuple[Tensor, Tensor, Camera]:
+    def sample_inputs(self) -> Codes:
         """Fresh codes [b,Z], [b,Z'] and cameras of the configured pose distribution."""
         batch, pose = self.config.optimizer.batch_size, self.config.camera
         z_shape, z_appearance = (
@@ -147,7 +149,7 @@ class Trainer:
             generator=self.rng,
             fov_deg=pose.fov_deg,
         )
-        return z_shape[self.rows], z_appearance[self.rows], camera[self.rows]
+        return Codes(z_shape[self.rows], z_appearance[self.rows], camera[self.rows])
 
     def _draws(self, grad_rays: int | None, dtype: torch.dtype) -> Draws:
         """The random numbers of b images: nothing of them is left to be drawn."""
@@ -174,6 +176,7 @@ class Trainer:
             "ema": self.ema.module.state_dict(),
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
+            "regularisers": self.regularisers.state_dict(),
             "rng": self.rng.get_state(),
             "images": self.images.state_dict(),
             "step": self.step,
@@ -189,6 +192,7 @@ class Trainer:
         self.ema.module.load_state_dict(state["ema"])
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
+        self.regularisers.load_state_dict(state.get("regularisers", {}))  # older checkpoints have none
         self.rng.set_state(state["rng"].cpu())
         self.images.load_state_dict(state["images"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -257,7 +261,10 @@ class Trainer:
     def _generate(self) -> dict[str, float]:
         loss, optimizer = self.now.loss, self.now.optimizer
         judge = Judge(self.fade_alpha, loss.use_aux)
-        fake = judge.images(self.render(self.now.render.grad_rays))
+        codes = self.sample_inputs()
+        rendered = self.render(self.now.render.grad_rays, codes)
+        penalty = self.regularisers(self.generator, codes, rendered, self.rng)
+        fake = judge.images(rendered)
         result = generator_step(
             self.generator,
             self.discriminator,
@@ -267,8 +274,11 @@ class Trainer:
             clip_norm=optimizer.clip_norm,
             augment=self._augment(fake) if loss.diff_augment else None,
             precision=PRECISIONS[optimizer.precision],
+            penalty=None if penalty is None else penalty.total,
         )
-        return {"g_loss": result.loss.item(), "g_grad_norm": result.grad_norm.item()}
+        self.regularisers.learn()
+        terms = {} if penalty is None else {f"regulariser_{name}": term.item() for name, term in penalty.terms.items()}
+        return {"g_loss": result.loss.item(), "g_grad_norm": result.grad_norm.item()} | terms
 
     def _real_batch(self) -> Tensor:
         images = next(self.images).to(self.device)
