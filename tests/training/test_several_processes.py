@@ -43,7 +43,8 @@ class InFloat64:
 
 def iterations_in_float64():
     """What ITERATIONS iterations of a batch of 4 leave: gradients of each (clipped), scalars, state."""
-    config = load_training("tiny", ["optimizer.batch_size=4", f"schedule.stages={STAGES}"])
+    terms = [f"regularisers.{name}_weight=0.1" for name in ("pose", "style", "density", "normal", "eikonal")]
+    config = load_training("tiny", ["optimizer.batch_size=4", f"schedule.stages={STAGES}", *terms])
     share = distributed.rank(), distributed.world_size()
     images = InFloat64(TrainingBatches(open_images(config), config.optimizer.batch_size, config.seed, *share))
     torch.set_default_dtype(torch.float64)

@@ -81,14 +81,15 @@ class Regularisers:
         if not self.weights:
             return None
         terms: dict[str, Tensor] = {}
+        image, nerf_image = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in fake[:2])
         if self.encoder is not None:
-            told = self.encoder(fake.image.float())
+            told = self.encoder(image)
             if "pose" in self.weights:
                 terms["pose"] = mean_square(told[:, :ANGLES], self._angles(codes.camera))
             if "style" in self.weights:
                 terms["style"] = mean_square(told[:, ANGLES:], codes.z_appearance)
         if self.features is not None:
-            terms["perceptual"] = perceptual_distance(self.features, fake.image.float(), fake.aux_image.float())
+            terms["perceptual"] = perceptual_distance(self.features, image, nerf_image)
         # A frozen NeRF would get no gradient from these.
         if self.weights.keys() & FIELD_TERMS and generator.field.density.weight.requires_grad:
             terms |= self._of_the_field(generator, codes, rng)
