@@ -16,7 +16,7 @@ from cips3d import distributed
 from cips3d.config.loader import ConfigError, to_mapping
 from cips3d.config.training import TrainingConfig, check_same_run, write_training
 from cips3d.data import ImageDataset, TrainingBatches, open_dataset
-from cips3d.training.checkpoint import LATEST, load_checkpoint, save_checkpoint
+from cips3d.training.checkpoint import LATEST, CheckpointError, load_checkpoint, save_checkpoint
 from cips3d.training.reporting import Reporter
 from cips3d.training.steps import NonFiniteError
 from cips3d.training.stop import StopRequest, stop_on_signals
@@ -69,7 +69,7 @@ def train(
     )
     trainer = Trainer(config, images, torch.device(device), impl)
     if state is not None:
-        trainer.load_state_dict(state)
+        _restore(trainer, state, checkpoint)
         _say(f"resuming {run_dir} at step {trainer.step}")
     elif start_from is not None:
         _adopt(trainer, start_from)
@@ -106,6 +106,16 @@ def corrupt_images(real: ImageDataset) -> int:
     met = torch.zeros(1, real.originals, dtype=torch.uint8)
     met[0, list(real.corrupt)] = 1
     return int(distributed.gather(met).amax(0).sum())
+
+
+def _restore(trainer: Trainer, state: dict[str, Any], checkpoint: Path) -> None:
+    try:
+        trainer.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:  # an entry or a weight is missing, or has another shape
+        raise CheckpointError(
+            f"the checkpoint {checkpoint} does not fit the configuration of its run ({str(error).splitlines()[0]}); "
+            "restore the one that was written there, or delete it to start over"
+        ) from error
 
 
 def _adopt(trainer: Trainer, path: Path) -> None:
