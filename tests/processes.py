@@ -8,19 +8,33 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
 from cips3d import distributed
 
 PATIENCE = 300  # seconds; only a deadlock takes so long, however busy the machine
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["cips3d.training.loop", "torch.distributed"])
+
+
+@cache
+def server() -> Any:
+    """The multiprocessing context whose server has imported training."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cips3d.training.loop", "pytest"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # it gets no other word of where our modules are
+        forkserver.ensure_running()
+    return context
 
 
 def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int = 2) -> list[Any]:
@@ -30,7 +44,7 @@ def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int = 2) -> 
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(ranks)}
     # So torchrun tells rank 0 that it need not serve one.
     environment |= {**os.environ, "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    with ProcessPoolExecutor(ranks, mp_context=CONTEXT) as pool:
+    with ProcessPoolExecutor(ranks, mp_context=server()) as pool:
         own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
         futures = [pool.submit(_as_rank, environment | numbers, function, arguments) for numbers in own]
         return [future.result(PATIENCE) for future in futures]
@@ -42,9 +56,9 @@ def _as_rank(environment: dict[str, str], function: Callable[..., Any], argument
         return function(*arguments)
 
 
-def start(function: Callable[..., Any], *arguments: Any) -> multiprocessing.process.BaseProcess:
+def start(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
     """A process that runs `function(*arguments)`: to be killed, or joined."""
-    process = CONTEXT.Process(target=_alone, args=(dict(os.environ), function, arguments))
+    process = server().Process(target=_alone, args=(dict(os.environ), function, arguments))
     process.start()
     return process
 
