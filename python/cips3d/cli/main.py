@@ -18,6 +18,7 @@ COMMANDS = {
     "interpolate": "walk from head to head",
     "stylise": "blend a model with one that was transferred from it",
     "mesh": "write a head's surface as a mesh",
+    "evaluate": "measure a generator: FID and its kin, pose, depth, mirror symmetry, speed",
     "export": "write a trained generator as one .safetensors or official .pth file",
     "invert": "find a picture's head and pose, and show it at new poses",
     "data": "make, convert, check or inspect data sets",

@@ -16,6 +16,7 @@ HELD_OUT = 0.1  # share of the real images that measure the regressor itself
 BATCH = 32
 LEARNING_RATE = 2e-3  # at the start; it falls to zero along a cosine
 WEIGHT_DECAY = 0.05
+LARGEST_SIDE = 64  # pixels: larger pictures are averaged down to it
 SMALLEST_STD = 1e-6  # of a number that is the same in all images
 
 
@@ -41,7 +42,7 @@ class Regressor(nn.Module):
         self.register_buffer("std", torch.ones(outputs))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.head(self.features(shrink(images)))
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
@@ -67,6 +68,11 @@ def fit_regressor(images: Tensor, numbers: Tensor, epochs: int = 6, seed: int = 
                 optimizer.step()
                 schedule.step()
     return model.eval()
+
+
+def shrink(images: Tensor) -> Tensor:
+    """Images [B,3,S,S] as the regressor looks at them, at most `LARGEST_SIDE` pixels wide."""
+    return F.adaptive_avg_pool2d(images, LARGEST_SIDE) if images.shape[-1] > LARGEST_SIDE else images
 
 
 def held_out(count: int) -> int:
