@@ -1,5 +1,6 @@
 """The discriminators against numbers of the unmodified official code (tests/fixtures/official-cips3d/README.md)."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,8 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from cips3d.models.augment import AugmentDraws
-from cips3d.models.discriminator import Discriminator, DiscriminatorConfig, EqualConv2d
+from cips3d.models.discriminator import Discriminator, DiscriminatorConfig, EqualConv2d, MinibatchStddev
 from cips3d.models.official import load_official, official_gradients
+from cips3d.training.losses import r1_gradient_norm
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "official-cips3d" / "discriminator.npz"
 CONFIG = DiscriminatorConfig(main_channels=(8, 8, 8, 6), aux_channels=(6, 6, 6, 4))
@@ -91,6 +93,63 @@ def test_alpha_fades_between_two_resolutions():
     half = F.interpolate(x, scale_factor=0.5, mode="bilinear")
     torch.testing.assert_close(model(x, alpha=0.0), model(half, alpha=1.0))
     assert not torch.allclose(model(x, alpha=0.5), model(x, alpha=1.0))
+
+
+def stddev_by_loops(x, group):
+    """StyleGAN2's minibatch statistics: one channel more, the mean spread of each image's group."""
+    batch, channels, height, width = x.shape
+    result = np.concatenate([x, np.zeros((batch, 1, height, width))], axis=1)
+    for first in range(batch // group):
+        members = range(first, batch, batch // group)
+        spreads = []
+        for at in np.ndindex(channels, height, width):
+            values = [x[(i, *at)] for i in members]
+            mean = sum(values) / group
+            spreads.append(math.sqrt(sum((v - mean) ** 2 for v in values) / group + 1e-8))
+        for i in members:
+            result[i, channels] = sum(spreads) / len(spreads)
+    return result
+
+
+@pytest.mark.parametrize(("batch", "group"), [(6, 2), (6, 3), (4, 4), (3, 8), (1, 4)])
+def test_minibatch_stddev_equals_loops(batch, group):
+    x = np.random.default_rng(0).normal(size=(batch, 3, 2, 4))
+    seen = MinibatchStddev(group)(torch.from_numpy(x))
+    torch.testing.assert_close(seen.numpy(), stddev_by_loops(x, min(batch, group)), rtol=1e-12, atol=1e-12)
+
+
+def test_minibatch_stddev_is_an_option():
+    """Two images are enough for a group; only the last convolution then differs, by one input channel."""
+    plain, aware = (Discriminator(dataclasses.replace(CONFIG, stddev_group=group)) for group in (0, 2))
+    shapes = [{name: tuple(value.shape) for name, value in model.state_dict().items()} for model in (plain, aware)]
+    different = {name: (shapes[0][name], shape) for name, shape in shapes[1].items() if shape != shapes[0][name]}
+    assert shapes[0].keys() == shapes[1].keys()
+    assert different == {
+        "main.final_conv.conv.weight": ((8, 8, 3, 3), (8, 9, 3, 3)),
+        "aux.final_conv.conv.weight": ((6, 6, 3, 3), (6, 7, 3, 3)),
+    }
+    x = torch.randn(4, 3, 16, 16)
+    alone = torch.cat([plain.main(part) for part in x.split(1)])
+    torch.testing.assert_close(plain(x), alone)
+    # Groups are (0, 2) and (1, 3): an image's logit depends on its group's other image and on no one else.
+    other = aware(torch.cat([x[:3], torch.randn(1, 3, 16, 16)]))
+    torch.testing.assert_close(other[[0, 2]], aware(x)[[0, 2]])
+    assert not torch.allclose(other[1], aware(x)[1], atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="stddev_group 2 must divide the batch of 3 images"):
+        aware(x[:3])
+    for group in (-1, 1):
+        with pytest.raises(ValueError, match=f"stddev_group must be 0 .off. or at least 2 images, got {group}"):
+            DiscriminatorConfig(stddev_group=group)
+
+
+def test_minibatch_stddev_has_second_derivatives():
+    """R1 looks at the gradient with respect to the images, and descends through it."""
+    x = torch.randn(4, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(MinibatchStddev(2), (x,))
+    model = Discriminator(dataclasses.replace(CONFIG, stddev_group=2))
+    images = torch.randn(4, 3, 8, 8, requires_grad=True)
+    r1_gradient_norm(model(images), images).mean().backward()
+    assert model.main.final_conv.conv.weight.grad[:, -1].abs().min() > 0
 
 
 def test_equalised_weights_keep_unit_variance():

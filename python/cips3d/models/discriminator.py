@@ -1,4 +1,4 @@
-"""Main and auxiliary discriminators of CIPS-3D: StyleGAN2's residual discriminator without minibatch statistics.
+"""Main and auxiliary discriminators of CIPS-3D: StyleGAN2's residual discriminator, minibatch statistics as an option.
 
 The main discriminator sees the images of the INR, the auxiliary one (fewer channels) sees the images of the NeRF's own
 colour head and so keeps the NeRF from collapsing into a mirror-symmetric shape (paper section 3.4). Architecture and
@@ -21,6 +21,7 @@ SMALLEST_SIZE = 4  # side of the last feature map, where the image becomes one v
 BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)  # binomial low-pass of StyleGAN2, applied before every stride-2 convolution
 LRELU_SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2.0)  # keeps the second moment after a leaky ReLU near one
+STDDEV_EPS = 1e-8  # added to variances under the square root (StyleGAN2)
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,19 @@ class DiscriminatorConfig:
     """Widths of both discriminators; entry k belongs to feature maps of side 4 * 2^k (the last to the largest image).
 
     Defaults are the released model's (4 .. 1024 pixels). `aux_channels` may be empty: then there is no auxiliary part.
+    `stddev_group` images are compared with one another by `MinibatchStddev`; 0, as released, leaves that out.
     """
 
     main_channels: tuple[int, ...] = (512, 512, 512, 512, 512, 256, 128, 64, 32)
     aux_channels: tuple[int, ...] = (256, 256, 256, 256, 256, 256, 128, 64, 32)
+    stddev_group: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stddev_group < 0 or self.stddev_group == 1:
+            raise ValueError(
+                f"discriminator.stddev_group must be 0 (off) or at least 2 images, got {self.stddev_group}; "
+                "one image alone has no spread"
+            )
 
     @property
     def max_size(self) -> int:
@@ -107,6 +117,33 @@ class ConvLayer(nn.Module):
         return fused_leaky_relu(self.conv(self.blur(x)), self.bias)
 
 
+class MinibatchStddev(nn.Module):
+    """Adds one channel that says how much the images of a group differ (Karras et al. 2018, sec. 3; StyleGAN2's form).
+
+    Images i, i + B/G, i + 2B/G, ... are a group; G is `group`, or the batch where that is smaller. The channel is the
+    standard deviation sqrt(E[(x - E[x])^2] + STDDEV_EPS) over the group, averaged over channels and pixels. Of several
+    processes each compares its own images. Raises ValueError where G does not divide the batch.
+    """
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:  # [B,C,H,W] -> [B,C+1,H,W]
+        batch = len(x)
+        group = min(batch, self.group)
+        if batch % group:
+            raise ValueError(
+                f"discriminator: stddev_group {self.group} must divide the batch of {batch} images that one part sees; "
+                "choose another optimizer.batch_size or discriminator.stddev_group"
+            )
+        # Differences of bfloat16 activations are taken in float32, where their squares are not rounded.
+        grouped = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, (group, -1))
+        spread = (grouped.var(dim=0, unbiased=False) + STDDEV_EPS).sqrt().mean(dim=(1, 2, 3))
+        channel = spread.to(x.dtype).repeat(group).view(batch, 1, 1, 1).expand(-1, -1, *x.shape[2:])
+        return torch.cat([x, channel], dim=1)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 layers beside a blurred 1x1 skip, halving the side: [B,I,H,W] -> [B,O,H/2,W/2].
 
@@ -128,7 +165,7 @@ class ResidualBlock(nn.Module):
 class ImageDiscriminator(nn.Module):
     """One discriminator for every power-of-two size from 4 to its largest; each size has its own input layer."""
 
-    def __init__(self, channels: tuple[int, ...], downsample_first: bool) -> None:
+    def __init__(self, channels: tuple[int, ...], downsample_first: bool, stddev_group: int = 0) -> None:
         super().__init__()
         sizes = [SMALLEST_SIZE * 2**k for k in range(len(channels))]
         width = dict(zip(sizes, channels, strict=True))
@@ -136,7 +173,8 @@ class ImageDiscriminator(nn.Module):
         self.blocks = nn.ModuleDict(
             {str(s): ResidualBlock(width[s], width[s // 2], downsample_first) for s in sizes[1:]}
         )
-        self.final_conv = ConvLayer(channels[0], channels[0], 3)
+        self.stddev = MinibatchStddev(stddev_group) if stddev_group else nn.Identity()
+        self.final_conv = ConvLayer(channels[0] + bool(stddev_group), channels[0], 3)
         self.hidden = EqualLinear(channels[0] * SMALLEST_SIZE**2, channels[0])
         self.output = EqualLinear(channels[0], 1)
 
@@ -155,7 +193,7 @@ class ImageDiscriminator(nn.Module):
             if alpha < 1.0 and size == images.shape[-1] // 2:
                 half = F.interpolate(images, scale_factor=0.5, mode="bilinear", align_corners=False)
                 x = alpha * x + (1.0 - alpha) * self.from_rgb[str(size)](half)
-        x = self.final_conv(x).flatten(1)
+        x = self.final_conv(self.stddev(x)).flatten(1)
         # The same formula as in the convolutions, with the bias already added by the linear layer.
         x = F.leaky_relu(self.hidden(x), LRELU_SLOPE) * LRELU_GAIN
         return self.output(x)
@@ -167,8 +205,9 @@ class Discriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        self.main = ImageDiscriminator(config.main_channels, downsample_first=False)
-        self.aux = ImageDiscriminator(config.aux_channels, downsample_first=True) if config.aux_channels else None
+        group = config.stddev_group
+        self.main = ImageDiscriminator(config.main_channels, False, group)
+        self.aux = ImageDiscriminator(config.aux_channels, True, group) if config.aux_channels else None
 
     def forward(
         self, images: Tensor, alpha: float = 1.0, use_aux: bool = False, augment: AugmentDraws | None = None

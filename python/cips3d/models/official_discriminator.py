@@ -42,7 +42,7 @@ def _channels(state: Mapping[str, Tensor], prefix: str) -> tuple[int, ...]:
     if final_in != channels[0]:
         raise ValueError(
             f"load_official: {prefix}final_conv has {final_in} input channels instead of {channels[0]}: "
-            "minibatch statistics (stddev_group > 0), which the released configuration does not use"
+            "minibatch statistics, which the released configuration does not use and whose group is in no state dict"
         )
     return channels
 
