@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cips3d.models.augment import AugmentDraws
-from cips3d.models.discriminator import Discriminator, DiscriminatorConfig, EqualConv2d, MinibatchStddev
+from cips3d.models.discriminator import (
+    Blur,
+    ConvLayer,
+    Discriminator,
+    DiscriminatorConfig,
+    EqualConv2d,
+    MinibatchStddev,
+)
 from cips3d.models.official import load_official, official_gradients
 from cips3d.training.losses import r1_gradient_norm
 
@@ -150,6 +158,55 @@ def test_minibatch_stddev_has_second_derivatives():
     images = torch.randn(4, 3, 8, 8, requires_grad=True)
     r1_gradient_norm(model(images), images).mean().backward()
     assert model.main.final_conv.conv.weight.grad[:, -1].abs().min() > 0
+
+
+class CountConvolutions(TorchDispatchMode):
+    """How many convolutions and gradients of convolutions run in its block."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += "convolution" in func.__name__
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("padding", "stride"), [(2, 1), (1, 2), (2, 2)])
+def test_blur_has_a_convolutions_derivatives(padding, stride):
+    """Equal to a depthwise convolution to the second order, without its loop over channels."""
+    torch.manual_seed(0)
+    blur = Blur(padding, stride).double()
+    x = torch.randn(2, 5, 7, 6, dtype=torch.float64, requires_grad=True)
+    weight = blur.kernel.expand(5, 1, 4, 4)
+
+    def derivatives(y):
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.pow(3).sum(), x)
+        return y, first, second
+
+    wanted = derivatives(F.conv2d(x, weight, stride=stride, padding=padding, groups=5))
+    with CountConvolutions() as seen:
+        torch.testing.assert_close(derivatives(blur(x)), wanted)
+    assert seen.count == 4  # forward, backward, and backward of both
+    assert torch.autograd.gradgradcheck(blur, (x,))
+
+
+def test_channels_last_gives_the_same_numbers():
+    plain, last = (Discriminator(CONFIG, channels_last).double() for channels_last in (False, True))
+    last.load_state_dict(plain.state_dict())
+    x = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    maps, results = [], []
+    for module in last.modules():
+        if isinstance(module, ConvLayer | Blur):
+            module.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    for model in (plain, last):
+        images = x.clone().requires_grad_()
+        logits = model(images, use_aux=True)
+        r1_gradient_norm(logits, images).mean().backward()
+        results.append([logits, *(p.grad for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(*results)
+    assert maps and all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
 
 
 def test_equalised_weights_keep_unit_variance():

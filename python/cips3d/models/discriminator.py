@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,8 +76,36 @@ class EqualLinear(nn.Module):
         return F.linear(x, self.weight * self.scale, self.bias)
 
 
+class _Blur(torch.autograd.Function):
+    """Depthwise convolution with one symmetric kernel [4,4] for all channels, whose gradient is such a blur again.
+
+    R1 differentiates twice. PyTorch's second derivative of a depthwise convolution also computes what nobody asks for,
+    the kernel's part, channel by channel in a loop; there, and in the gradient of a stride in bfloat16, most of the
+    blur's time was spent.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, padding: int, stride: int) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.padding, ctx.stride = padding, stride
+        ctx.dense = [side + 2 * padding - len(kernel) + 1 for side in x.shape[2:]]  # output without the stride
+        weight = kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+        return F.conv2d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,), (kernel,) = gradients, ctx.saved_tensors
+        if ctx.stride > 1:
+            last = gradient.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if last else torch.contiguous_format
+            dense = gradient.new_zeros(*gradient.shape[:2], *ctx.dense).contiguous(memory_format=layout)
+            dense[..., :: ctx.stride, :: ctx.stride] = gradient
+            gradient = dense
+        return _Blur.apply(gradient, kernel, len(kernel) - 1 - ctx.padding, 1), None, None, None
+
+
 class Blur(nn.Module):
-    """Depthwise low-pass with `BLUR_TAPS` in both directions; keeps the mean of its input away from the borders."""
+    """Low-pass with `BLUR_TAPS` in both directions; keeps the mean of its input away from the borders."""
 
     kernel: Tensor
 
@@ -88,9 +117,7 @@ class Blur(nn.Module):
         self.padding, self.stride = padding, stride
 
     def forward(self, x: Tensor) -> Tensor:  # [B,C,H,W] -> [B,C,H',W']
-        channels = x.shape[1]
-        weight = self.kernel.to(x.dtype).expand(channels, 1, -1, -1)
-        return F.conv2d(x, weight, stride=self.stride, padding=self.padding, groups=channels)
+        return _Blur.apply(x, self.kernel, self.padding, self.stride)
 
 
 def fused_leaky_relu(x: Tensor, bias: Tensor) -> Tensor:
@@ -200,14 +227,19 @@ class ImageDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The main discriminator and, where configured, the auxiliary one (released: `Discriminator_MultiScale_Aux`)."""
+    """The main discriminator and, where configured, the auxiliary one (released: `Discriminator_MultiScale_Aux`).
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    `channels_last` lays weights and feature maps out as B,H,W,C in memory; shapes and numbers stay what they are.
+    """
+
+    def __init__(self, config: DiscriminatorConfig, channels_last: bool = False) -> None:
         super().__init__()
         self.config = config
         group = config.stddev_group
         self.main = ImageDiscriminator(config.main_channels, False, group)
         self.aux = ImageDiscriminator(config.aux_channels, True, group) if config.aux_channels else None
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
 
     def forward(
         self, images: Tensor, alpha: float = 1.0, use_aux: bool = False, augment: AugmentDraws | None = None
@@ -220,6 +252,7 @@ class Discriminator(nn.Module):
         """
         if augment is not None:
             images = diff_augment(images, augment)
+        images = images.contiguous(memory_format=self.memory_format)
         if not use_aux:
             return self.main(images, alpha)
         if self.aux is None or len(images) % 2:
