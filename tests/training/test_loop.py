@@ -17,7 +17,7 @@ from cips3d.training.checkpoint import LATEST, CheckpointError, load_checkpoint
 from cips3d.training.loop import TrainingStopped, open_images, train
 from cips3d.training.trainer import Trainer
 
-SECONDS = "seconds"  # the one entry of a state that differs between equal runs
+SECONDS = "seconds"  # in the name of what differs between equal runs: one entry of a state, times in the statistics
 
 
 def assert_same(a, b, path=""):
@@ -50,6 +50,9 @@ def test_a_whole_run(tiny, tmp_path):
     assert [row["resolution"] for row in stats] == [8, 8, 8, 16, 16, 16]
     # The penalty is computed in every second step; what is not computed is not reported.
     assert ["r1" in row for row in stats] == [True, False, True, False, True, False]
+    parts = [[row[f"{SECONDS}_{part}"] for part in ("data", "d", "g")] for row in stats]
+    assert all(min(row) > 0 for row in parts)
+    assert sum(map(sum, parts)) <= stats[-1][SECONDS]
     assert any((tmp_path / "tensorboard").iterdir())
     start = Trainer(config, FakeImages(), torch.device("cpu")).generator.state_dict()
     ended = load_checkpoint(result.checkpoint)["generator"]
@@ -67,8 +70,8 @@ def test_resuming_repeats_the_uninterrupted_run(tiny, tmp_path):
     train(tiny(), tmp_path / "parts")
     latest = "checkpoints/latest.pt"
     assert_same(load_checkpoint(tmp_path / "whole" / latest), load_checkpoint(tmp_path / "parts" / latest))
-    drop = [{k: v for k, v in row.items() if k != SECONDS} for row in rows(tmp_path / "whole")]
-    assert drop == [{k: v for k, v in row.items() if k != SECONDS} for row in rows(tmp_path / "parts")]
+    drop = [{k: v for k, v in row.items() if SECONDS not in k} for row in rows(tmp_path / "whole")]
+    assert drop == [{k: v for k, v in row.items() if SECONDS not in k} for row in rows(tmp_path / "parts")]
 
 
 def test_a_run_in_parts_is_the_whole_run(tiny, tmp_path):
@@ -159,6 +162,20 @@ def test_bf16_stays_near_full_precision(tiny, tmp_path):
     assert full["d_loss"] != bf16["d_loss"]
     # bfloat16 keeps 8 bits; logits of order 1 move the loss by about 2^-8 each.
     assert full["d_loss"] == pytest.approx(bf16["d_loss"], rel=0.05)
+
+
+def test_channels_last_is_a_layout_alone(tiny, tmp_path):
+    states = []
+    for layout in ("false", "true"):
+        config = tiny("schedule.steps=2", f"optimizer.channels_last={layout}")
+        trainer = Trainer(config, TrainingBatches(open_images(config), 2, seed=0), torch.device("cpu"))
+        trainer.iterate()
+        states.append(trainer.discriminator.state_dict())
+    weights = [state["main.blocks.16.conv1.conv.weight"] for state in states]
+    assert [w.is_contiguous(memory_format=torch.channels_last) for w in weights] == [False, True]
+    for name, value in states[0].items():
+        # Adam's first step is its learning rate, 2e-3, whatever the gradient: roundings of a small one may turn it.
+        torch.testing.assert_close(states[1][name], value, rtol=0, atol=1e-6)
 
 
 def test_the_bar_counts_what_ends_the_run(tiny, tmp_path, capsys):

@@ -129,6 +129,7 @@ class OptimizerConfig:
     ema_decay: float = 0.999
     ema_start: int = 1000
     precision: Literal["off", "bf16"] = "off"
+    channels_last: bool = False  # memory layout of the discriminators' weights and feature maps
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,7 +46,7 @@ class Trainer:
         with torch.random.fork_rng():  # the initial weights depend on the seed alone
             torch.manual_seed(config.seed)
             self.generator = Generator(config.generator, impl=impl).to(device)
-            self.discriminator = Discriminator(config.discriminator).to(device)
+            self.discriminator = Discriminator(config.discriminator, config.optimizer.channels_last).to(device)
             self.regularisers = Regularisers(config, device)
         density = self.generator.field.density
         shape = self.generator.shape_mapping.linears[-1].get_parameter("weight")
@@ -102,11 +105,22 @@ class Trainer:
         return 1.0 if self.stage == 0 or not steps else min(1.0, (self.step - self.stage_start) / steps)
 
     def iterate(self) -> dict[str, float]:
-        """One iteration; returns its scalars. Raises NonFiniteError before the failing step changes a weight."""
+        """One iteration; returns its scalars, with the seconds that data, D step and G step took.
+
+        Raises NonFiniteError before the failing step changes a weight.
+        """
         self._enter_stage()
-        scalars = self._discriminate() | self._generate()
+        seconds: dict[str, float] = {}
+        with _seconds_of("data", seconds):
+            real = self._real_batch()
+        # Both give numbers that were read from the device, so they end when the device has done their work.
+        with _seconds_of("d", seconds):
+            scalars = self._discriminate(real)
+        with _seconds_of("g", seconds):
+            scalars |= self._generate()
         self.step += 1
         self.ema.update(self.generator, self.step)
+        scalars |= seconds
         means = torch.tensor(list(scalars.values()), dtype=torch.float64, device=self.device)
         average_([means])
         return dict(zip(scalars, means.tolist(), strict=True))
@@ -231,12 +245,12 @@ class Trainer:
         for parameter in self.generator.nerf_parameters():
             parameter.requires_grad_(not self.stage_config.freeze_nerf)
 
-    def _discriminate(self) -> dict[str, float]:
+    def _discriminate(self, real: Tensor) -> dict[str, float]:
         loss, optimizer = self.now.loss, self.now.optimizer
         judge = Judge(self.fade_alpha, loss.use_aux)
         with torch.no_grad():
             fake = judge.images(self.render(grad_rays=None))
-        real = judge.reals(self._real_batch())
+        real = judge.reals(real)
         penalised = self.step % loss.r1_every == 0
         result = discriminator_step(
             self.discriminator,
@@ -291,3 +305,11 @@ class Trainer:
         kinds = len(images) // (self.rows.stop - self.rows.start)
         own = torch.arange(kinds * batch, device=self.device).view(kinds, batch)[:, self.rows].flatten()
         return AugmentDraws.sample(kinds * batch, images.shape[-1], self.rng)[own]
+
+
+@contextmanager
+def _seconds_of(part: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Sets seconds["seconds_<part>"] to the wall time of its block."""
+    started = time.perf_counter()
+    yield
+    seconds[f"seconds_{part}"] = time.perf_counter() - started
