@@ -1,5 +1,5 @@
-"""Where the time of a training step goes: data, rendering, discriminator, R1 penalty, generator, with our kernels and
-with the references, in the first stage of the released model (4 images, a GPU's share there)."""
+"""Where the time of a training step goes: data, rendering, discriminator, R1, generator, optimisers and average; with
+our kernels and with the references, in the first stage of the released model (4 images, a GPU's share there)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ BATCH = 4
 
 
 def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
-    """The parts of a step by name; "discriminator, R1" less "discriminator" is the penalty."""
+    """The parts of a step by name; "discriminator, R1" less "discriminator" is the penalty.
+
+    Those two and "generator" have their optimiser's step in them, and "generator" its rendering.
+    """
     config, judge = trainer.config, Judge()
     with torch.no_grad():
         fake = judge.images(trainer.render(grad_rays=None))
@@ -45,12 +48,19 @@ def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
     def render() -> object:
         return trainer.render(grad_rays=None)
 
+    def update() -> object:  # with the gradients that the parts before it left
+        trainer.d_optimizer.step()
+        trainer.g_optimizer.step()
+        return trainer.ema.update(trainer.generator, config.optimizer.ema_start + 1)
+
     return {
         "data": lambda: next(trainer.images).to(trainer.device),
         "render without gradient": render,
         "discriminator": lambda: discriminate(0.0),
         "discriminator, R1": lambda: discriminate(config.loss.r1_weight),
+        "render with gradient": lambda: trainer.render(config.render.grad_rays),
         "generator": generate,
+        "both optimisers, average": update,
         "whole step": trainer.iterate,
     }
 

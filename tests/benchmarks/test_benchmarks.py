@@ -76,9 +76,9 @@ def test_the_generators_agree_and_their_scaling_is_there(results):
 
 def test_parts_of_a_training_step(results):
     rows = [json.loads(line) for line in (results / "train_step.jsonl").read_text().splitlines()]
-    assert len(rows) == 12 and {row["contender"] for row in rows} == {"ours", "reference"}
+    assert len(rows) == 16 and {row["contender"] for row in rows} == {"ours", "reference"}
     parts = {row["part"] for row in rows}
-    assert {"data", "discriminator, R1", "generator", "whole step"} < parts
+    assert {"data", "discriminator, R1", "render with gradient", "generator", "whole step"} < parts
     assert all(row["cpu_ms"] > 0 for row in rows)
 
 
