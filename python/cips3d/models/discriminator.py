@@ -239,7 +239,7 @@ class Discriminator(nn.Module):
         self.main = ImageDiscriminator(config.main_channels, False, group)
         self.aux = ImageDiscriminator(config.aux_channels, True, group) if config.aux_channels else None
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # missing in torch's annotations
 
     def forward(
         self, images: Tensor, alpha: float = 1.0, use_aux: bool = False, augment: AugmentDraws | None = None
