@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import plots
@@ -193,13 +193,13 @@ def write_results(rows: Sequence[Row], folder: Path) -> None:
     (folder / "README.md").write_text(text)
 
 
-def write_summaries(rows: Sequence[Row], page: Path) -> None:
-    """Replaces what stands between the report's marks of a page."""
+def fill(page: Path, texts: Mapping[str, str]) -> None:
+    """Replaces what stands between the marks of these names on a page; a page need not have them all."""
     text = page.read_text()
-    for name, summary in SUMMARIES.items():
+    for name, summary in texts.items():
         pattern = re.compile(rf"(<!-- report: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         parts = pattern.split(text)  # before, opening mark, closing mark, after; or the whole text alone
-        text = f"{parts[0]}{parts[1]}{summary(rows)}\n{''.join(parts[2:])}" if len(parts) > 1 else text
+        text = f"{parts[0]}{parts[1]}{summary}\n{''.join(parts[2:])}" if len(parts) > 1 else text
     page.write_text(text)
 
 
@@ -211,7 +211,7 @@ def main() -> None:
     rows = read(args.results)
     write_results(rows, args.results)
     for page in args.pages:
-        write_summaries(rows, page)
+        fill(page, {name: summary(rows) for name, summary in SUMMARIES.items()})
     print(args.results / "README.md", *args.pages)
 
 

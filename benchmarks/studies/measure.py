@@ -1,0 +1,104 @@
+"""Measure the study's finished runs that have no row yet: numbers to results.jsonl, pictures to pictures/.
+
+  python benchmarks/studies/measure.py --runs runs/study && python benchmarks/studies/tables.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from train import run_folder
+from variants import PRESET, VARIANTS
+
+from cips3d.config.training import load_training
+from cips3d.data import ImageDataset, image_grid, to_float
+from cips3d.metrics import measure_mirror_symmetry, measure_pose_control, measure_reprojection, measure_small_distance
+from cips3d.metrics.regressor import Regressor, fit_regressor, split_held_out
+from cips3d.training.loop import open_images
+from cips3d.training.trained import TrainedModel, load_model, read_run
+
+HERE = Path(__file__).parent
+RESULTS, PICTURES = HERE / "results.jsonl", HERE / "pictures"
+HEADS = 512  # new heads a number is measured on
+SHOWN, YAWS, YAW_SPREADS = 2, 7, 2.0  # heads of a picture, and their yaws in standard deviations to either side
+
+
+def rows() -> list[dict]:
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def measure(model: TrainedModel, images: torch.Tensor, poses: torch.Tensor, regressor: Regressor) -> dict[str, float]:
+    """All numbers of one model; images uint8 [N,3,S,S] and poses [N,2] of the data set."""
+    pose = measure_pose_control(model, to_float(images), poses, HEADS, regressor=regressor)
+    mirror = measure_mirror_symmetry(model, HEADS)
+    reprojection = measure_reprojection(model, HEADS)
+    return {
+        "yaw": pose.generated_yaw,
+        "pitch": pose.generated_pitch,
+        "yaw_error_deg": pose.generated_yaw_error_deg,
+        "real_yaw_error_deg": pose.real_yaw_error_deg,
+        "mirror": mirror.score,
+        "flips": mirror.flips,
+        "reprojection": reprojection.error,
+        "reprojection_seen": reprojection.seen,
+        "fd_small": measure_small_distance(model, images, panel="inr"),
+        "fd_small_nerf": measure_small_distance(model, images, panel="nerf"),
+    }
+
+
+def picture(model: TrainedModel, path: Path) -> None:
+    """Two heads turning, each the INR's picture over the NeRF's own."""
+    yaws = model.yaws(YAWS, YAW_SPREADS)
+    codes = (z.repeat_interleave(YAWS, 0) for z in model.codes(SHOWN, 0))
+    panels = model.views(*codes, model.camera_at(yaws.repeat(SHOWN)), ("inr", "nerf"))
+    rows = [panels[name][head * YAWS : (head + 1) * YAWS] for head in range(SHOWN) for name in ("inr", "nerf")]
+    path.parent.mkdir(exist_ok=True)
+    image_grid(torch.cat(rows), columns=YAWS).save(path, optimize=True)
+
+
+def whole(dataset: ImageDataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """All images uint8 [N,3,S,S] and poses [N,2] of a data set."""
+    return torch.stack([dataset[i] for i in range(len(dataset))]), torch.tensor(
+        [dataset.pose(i) for i in range(len(dataset))]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"), help="the --out of train.py")
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1), help="default: 0 1")
+    args = parser.parse_args()
+    known = {(row["variant"], row["seed"]) for row in rows()}
+    wanted = [(v, s) for s in args.seeds for v in VARIANTS if (v, s) not in known]
+    finished = [(v, s, run_folder(args.runs, v, s)) for v, s in wanted]
+    finished = [(v, s, folder) for v, s, folder in finished if done(folder)]
+    print(f"{len(finished)} of {len(wanted)} missing runs are finished")
+    if not finished:
+        return
+    images, poses = whole(open_images(load_training(PRESET)))
+    regressor = fit_regressor(*split_held_out(to_float(images), poses)[0])
+    for variant, seed, folder in finished:
+        model = load_model(folder)
+        _, state = read_run(folder)
+        row = {"variant": variant, "seed": seed, "steps": state["step"], "torch": torch.__version__}
+        row |= {name: round(value, 5) for name, value in measure(model, images, poses, regressor).items()}
+        picture(model, PICTURES / f"{variant}-seed{seed}.png")
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+
+def done(folder: Path) -> bool:
+    """Whether a run has come to the end of its schedule."""
+    if not (folder / "checkpoints" / "latest.pt").exists():
+        return False
+    config, state = read_run(folder)
+    return state["step"] >= config.schedule.end
+
+
+if __name__ == "__main__":
+    main()
