@@ -1,12 +1,11 @@
 """Measure the study's finished runs that have no row yet: numbers to results.jsonl, pictures to pictures/.
 
-  python benchmarks/studies/measure.py --runs runs/study && python benchmarks/studies/tables.py
+python benchmarks/studies/measure.py --runs runs/study && python benchmarks/studies/tables.py
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 

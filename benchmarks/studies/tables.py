@@ -1,6 +1,6 @@
 """The study's tables and plots, from results.jsonl alone, into README.md of this folder.
 
-  python benchmarks/studies/tables.py
+python benchmarks/studies/tables.py
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def pictures(variants: Sequence[str]) -> str:
 def bars(all_rows: Sequence[dict], out: Path) -> None:
     """One panel a number: the mean of the seeds as a bar, each seed as a point."""
     there = [v for v in VARIANTS if of(v, all_rows)]
-    figure, panels = pyplot.subplots(1, len(NUMBERS), figsize=(2.2 * len(NUMBERS), 0.5 + 0.35 * len(there)), sharey=True)
+    figure, panels = pyplot.subplots(
+        1, len(NUMBERS), figsize=(2.2 * len(NUMBERS), 0.5 + 0.35 * len(there)), sharey=True
+    )
     for panel, (name, (title, _, _)) in zip(panels, NUMBERS.items(), strict=True):
         values = [[row[name] for row in of(v, all_rows)] for v in there]
         panel.barh(there, [statistics.mean(group) for group in values], color="lightsteelblue")

@@ -2,6 +2,7 @@
 
 import distance
 import pytest
+import tables
 import torch
 import variants
 
@@ -36,3 +37,18 @@ def test_every_variant_is_another_run(name):
     assert {"no-aux", "view-directions", "fixed-encoding", "rays-64", "rays-256", "direct"} <= {
         v for study in variants.STUDIES.values() for v in study.variants
     }
+
+
+def row(variant, seed, value):
+    return {"variant": variant, "seed": seed} | dict.fromkeys(tables.NUMBERS, value)
+
+
+def test_tables_state_an_ordering_only_if_all_seeds_agree():
+    base = [row("base", 0, 2.0), row("base", 1, 3.0)]
+    apart = [row("no-aux", 0, 4.0), row("no-aux", 1, 5.0)]
+    mixed = [row("no-aux", 0, 2.5), row("no-aux", 1, 5.0)]
+    said = tables.orderings(["no-aux"], base + apart)
+    assert "the base is better in fd_small (INR)" in said and "worse in yaw correlation" in said
+    assert "no number is ordered" in tables.orderings(["no-aux"], base + mixed)
+    assert "4.00 / 5.00" in tables.table(["no-aux"], base + apart)
+    assert tables.ABSENT in tables.table(["direct"], base)
