@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import torch
+from cips3d.metrics.distances import feature_distances, real_features
+from cips3d.metrics.extractors import small_extractor
 from train import run_folder
 from variants import PRESET, VARIANTS
 
 from cips3d.config.training import load_training
-from cips3d.data import ImageDataset, image_grid, to_float
-from cips3d.metrics import measure_mirror_symmetry, measure_pose_control, measure_reprojection, measure_small_distance
-from cips3d.metrics.regressor import Regressor, fit_regressor, split_held_out
+from cips3d.data import ImageDataset, image_grid, to_float, to_uint8
+from cips3d.data.synthetic import default_cache_dir
+from cips3d.metrics import measure_mirror_symmetry, measure_reprojection
+from cips3d.metrics.regressor import Regressor, correlations, fit_regressor
 from cips3d.training.loop import open_images
 from cips3d.training.trained import TrainedModel, load_model, read_run
 
 HERE = Path(__file__).parent
 RESULTS, PICTURES = HERE / "results.jsonl", HERE / "pictures"
 HEADS = 512  # new heads a number is measured on
+MEASURE_SEED = 7  # of their codes and poses: another than any training's
 SHOWN, YAWS, YAW_SPREADS = 2, 7, 2.0  # heads of a picture, and their yaws in standard deviations to either side
 
 
@@ -30,22 +35,29 @@ def rows() -> list[dict]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
-def measure(model: TrainedModel, images: torch.Tensor, poses: torch.Tensor, regressor: Regressor) -> dict[str, float]:
-    """All numbers of one model; images uint8 [N,3,S,S] and poses [N,2] of the data set."""
-    pose = measure_pose_control(model, to_float(images), poses, HEADS, regressor=regressor)
-    mirror = measure_mirror_symmetry(model, HEADS)
-    reprojection = measure_reprojection(model, HEADS)
+def measure(model: TrainedModel, dataset: ImageDataset, regressor: Regressor) -> dict[str, float]:
+    """All numbers of one model."""
+    codes, camera = model.codes(HEADS, MEASURE_SEED), model.poses(HEADS, MEASURE_SEED)
+    panels = model.views(*codes, camera, ("inr", "nerf"))
+    extractor = small_extractor()
+    reals = real_features(dataset, extractor, default_cache_dir() / "features")
+    distances = {
+        name: feature_distances(extractor.features(to_uint8(images)), reals, extractor.version).frechet
+        for name, images in panels.items()
+    }
+    estimated, true = regressor.predict(panels["inr"]), camera.pitch_yaw.flip(1)
+    yaw, pitch = correlations(estimated, true)
+    mirror, reprojection = measure_mirror_symmetry(model, HEADS), measure_reprojection(model, HEADS)
     return {
-        "yaw": pose.generated_yaw,
-        "pitch": pose.generated_pitch,
-        "yaw_error_deg": pose.generated_yaw_error_deg,
-        "real_yaw_error_deg": pose.real_yaw_error_deg,
+        "yaw": yaw,
+        "pitch": pitch,
+        "yaw_error_deg": math.degrees((estimated - true)[:, 0].abs().mean()),
         "mirror": mirror.score,
         "flips": mirror.flips,
         "reprojection": reprojection.error,
         "reprojection_seen": reprojection.seen,
-        "fd_small": measure_small_distance(model, images, panel="inr"),
-        "fd_small_nerf": measure_small_distance(model, images, panel="nerf"),
+        "fd_small": distances["inr"],
+        "fd_small_nerf": distances["nerf"],
     }
 
 
@@ -59,11 +71,10 @@ def picture(model: TrainedModel, path: Path) -> None:
     image_grid(torch.cat(rows), columns=YAWS).save(path, optimize=True)
 
 
-def whole(dataset: ImageDataset) -> tuple[torch.Tensor, torch.Tensor]:
-    """All images uint8 [N,3,S,S] and poses [N,2] of a data set."""
-    return torch.stack([dataset[i] for i in range(len(dataset))]), torch.tensor(
-        [dataset.pose(i) for i in range(len(dataset))]
-    )
+def pose_regressor(dataset: ImageDataset) -> Regressor:
+    """What reads poses from pictures, learned from all of a data set."""
+    images = to_float(torch.stack([dataset[i] for i in range(len(dataset))]))
+    return fit_regressor(images, torch.tensor([dataset.pose(i) for i in range(len(dataset))]))
 
 
 def main() -> None:
@@ -78,13 +89,13 @@ def main() -> None:
     print(f"{len(finished)} of {len(wanted)} missing runs are finished")
     if not finished:
         return
-    images, poses = whole(open_images(load_training(PRESET)))
-    regressor = fit_regressor(*split_held_out(to_float(images), poses)[0])
+    dataset = open_images(load_training(PRESET))
+    regressor = pose_regressor(dataset)
     for variant, seed, folder in finished:
         model = load_model(folder)
         _, state = read_run(folder)
         row = {"variant": variant, "seed": seed, "steps": state["step"], "torch": torch.__version__}
-        row |= {name: round(value, 5) for name, value in measure(model, images, poses, regressor).items()}
+        row |= {name: round(value, 5) for name, value in measure(model, dataset, regressor).items()}
         picture(model, PICTURES / f"{variant}-seed{seed}.png")
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
