@@ -15,6 +15,7 @@ from cips3d.data import to_uint8
 from cips3d.models import Generator, GeneratorConfig, export_official
 from cips3d.render.trajectories import TRAJECTORIES, camera_at
 from cips3d.render.video import write_video
+from cips3d.training.model_file import SHIPPED
 from cips3d.training.trained import load_model
 
 
@@ -219,3 +220,14 @@ def test_export_writes_official_state_dicts_and_refuses_other_files(tmp_path, ca
     with pytest.raises(SystemExit, match="2"):
         main([*words, str(tmp_path / "out.onnx")])
     assert "--out must end in .safetensors or .pth, got out.onnx" in capsys.readouterr().err
+
+
+def test_without_a_model_the_shipped_heads_are_shown(tmp_path, capsys):
+    assert SHIPPED.stat().st_size < 5e6
+    main(["generate", "--count", "2", "--yaws", "3", "--resolution", "16", "--out", str(tmp_path / "heads.png")])
+    images = picture(tmp_path / "heads.png").reshape(2, 16, 3, 16, 3).swapaxes(1, 2).astype(float)  # head, yaw
+    turns = np.abs(images[:, 0] - images[:, 2]).mean()
+    heads = np.abs(images[0] - images[1]).mean()
+    assert heads > turns > 2  # other heads differ by more than other views of one
+    with SHIPPED.open("rb") as file:
+        assert b"--run-dir runs/heads" in file.read(10_000)
