@@ -11,8 +11,6 @@ import math
 from pathlib import Path
 
 import torch
-from cips3d.metrics.distances import feature_distances, real_features
-from cips3d.metrics.extractors import small_extractor
 from train import run_folder
 from variants import PRESET, VARIANTS
 
@@ -20,6 +18,8 @@ from cips3d.config.training import load_training
 from cips3d.data import ImageDataset, image_grid, to_float, to_uint8
 from cips3d.data.synthetic import default_cache_dir
 from cips3d.metrics import measure_mirror_symmetry, measure_reprojection
+from cips3d.metrics.distances import feature_distances, real_features
+from cips3d.metrics.extractors import small_extractor
 from cips3d.metrics.regressor import Regressor, correlations, fit_regressor
 from cips3d.training.loop import open_images
 from cips3d.training.trained import TrainedModel, load_model, read_run

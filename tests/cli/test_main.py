@@ -36,8 +36,8 @@ def test_every_command_has_help(command, capsys):
 
 def test_unknown_command_and_missing_arguments(capsys):
     assert "invalid choice: 'trian'" in fails(capsys, "trian")
-    assert "one of the arguments --run-dir --checkpoint" in fails(capsys, "generate")
-    assert "one of the arguments --run-dir --checkpoint" in fails(capsys, "render", "--out", "x.mp4")
+    assert "required: --preset, --run-dir" in fails(capsys, "train")
+    assert "required: --out" in fails(capsys, "export")
 
 
 def test_a_missing_model_is_one_line(capsys, tmp_path):
