@@ -88,11 +88,12 @@ def test_normals_and_meshes_of_a_field_with_view_directions():
     model = Generator(DIRECTED)
     with torch.no_grad():
         model.field.density.weight.mul_(50)
-    panels = view(model, *codes(1), Camera.from_angles(torch.full((1,), 1.5), 1.5), ("normal",), 4, SETTINGS, 1.0, 9)
+    styles, camera = model.map(*codes(1)), Camera.from_angles(torch.full((1,), 1.5), 1.5)
+    panels = view(model, *styles, camera, ("normal",), 4, SETTINGS, 9)
     assert panels["normal"].norm(dim=1).max() > 0.99
     rays = Rays(torch.tensor([[[0.0, 0.0, 1.0]]]), torch.tensor([[[0.0, 0.0, -1.0]]]))
     assert render_normals(model.field, model.field.films(torch.zeros(1, 6)), rays, SETTINGS).shape == (1, 1, 3)
-    mesh = extract_mesh(model, *codes(1), resolution=8, step=0.01)
+    mesh = extract_mesh(model, styles[0], resolution=8, step=0.01)
     assert len(mesh.colours) == len(mesh.vertices) > 0
 
 
