@@ -1,6 +1,9 @@
 """`cips3d evaluate` writes numbers of all metrics, says what is missing before it works, and never half a file."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -59,3 +62,22 @@ def test_a_metric_that_the_data_does_not_allow(run_dir, tmp_path, capsys, monkey
     with pytest.raises(SystemExit):
         main(["evaluate", "--run-dir", str(run_dir), "--data", "faces.zip", "--metrics", "pose"])
     assert "the metric pose needs known poses, but StyleGANZip has none" in capsys.readouterr().err
+
+
+def test_processes_share_the_work_and_agree_with_one(run_dir, tmp_path):
+    """As the README starts it: more chunks of pictures than processes, one that writes."""
+    words = ["evaluate", "--run-dir", str(run_dir), "--metrics", "fd_small", "mirror", "--count", "140", "--heads", "4"]
+    main([*words, "--device", "cpu", "--out", str(tmp_path / "one.json")])
+    together = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cips3d"]
+    path = os.pathsep.join(sys.path)
+    ended = subprocess.run(
+        [*together, *words, "--device", "cpu", "--out", str(tmp_path / "two.json")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    one, two = (json.loads((tmp_path / name).read_text())["metrics"] for name in ("one.json", "two.json"))
+    assert one["mirror"] == two["mirror"]
+    assert one["fd_small"]["frechet"] == pytest.approx(two["fd_small"]["frechet"], rel=1e-4)
+    assert ended.stdout.count("two.json") == 1

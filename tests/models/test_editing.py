@@ -1,27 +1,18 @@
 """Blends lie between their models, mixed styles reach their blocks alone, walks pass through their codes."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
+from cips3d.config import build, load_preset
 from cips3d.models import Generator, GeneratorConfig, export_official, load_official
 from cips3d.models.editing import blend, mix_styles, walk
 from cips3d.render import Camera, Draws
 
-CONFIG = GeneratorConfig(
-    z_shape_dim=4,
-    shape_style_dim=8,
-    z_appearance_dim=4,
-    appearance_style_dim=8,
-    field_width=8,
-    colour_width=8,
-    feature_dim=4,
-    inr_width=8,
-    inr_blocks=3,
-    rgb_blocks=(1, 2),
-    skip_blocks=(1,),
-)
+TINY = build(GeneratorConfig, load_preset("generator", "tiny"), "tiny")
+CONFIG = dataclasses.replace(TINY, inr_blocks=3, rgb_blocks=(1, 2))
 OFFICIAL = GeneratorConfig(field_width=8, colour_width=4, inr_width=8)
 CAMERA = Camera.from_angles(torch.tensor([1.5, 1.2]), torch.tensor([1.4, 1.8]))
 MOVING = ("inr.", "appearance_mapping.")

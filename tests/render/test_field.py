@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from cips3d.config import build, load_preset
 from cips3d.models.generator import Generator
 from cips3d.models.generator_config import GeneratorConfig
 from cips3d.models.mesh import extract_mesh
@@ -15,21 +16,7 @@ from cips3d.render import Camera, Rays
 from cips3d.render.field import OCTAVES, make_field
 from cips3d.render.volume import VolumeSettings, render_normals
 
-CONFIG = GeneratorConfig(
-    z_shape_dim=5,
-    shape_style_dim=6,
-    shape_mapping_layers=2,
-    z_appearance_dim=4,
-    appearance_style_dim=8,
-    appearance_mapping_layers=2,
-    field_width=16,
-    colour_width=8,
-    feature_dim=6,
-    inr_width=10,
-    inr_blocks=2,
-    rgb_blocks=(0, 1),
-    skip_blocks=(1,),
-)
+CONFIG = build(GeneratorConfig, load_preset("generator", "tiny"), "tiny")
 FIXED = dataclasses.replace(CONFIG, positional_encoding="fixed")
 DIRECTED = dataclasses.replace(CONFIG, view_directions=True)
 SETTINGS = VolumeSettings(0.88, 1.12, 6, True, 0.0, "relu", False, False)
@@ -92,7 +79,9 @@ def test_normals_and_meshes_of_a_field_with_view_directions():
     panels = view(model, *styles, camera, ("normal",), 4, SETTINGS, 9)
     assert panels["normal"].norm(dim=1).max() > 0.99
     rays = Rays(torch.tensor([[[0.0, 0.0, 1.0]]]), torch.tensor([[[0.0, 0.0, -1.0]]]))
-    assert render_normals(model.field, model.field.films(torch.zeros(1, 6)), rays, SETTINGS).shape == (1, 1, 3)
+    assert render_normals(
+        model.field, model.field.films(torch.zeros(1, CONFIG.shape_style_dim)), rays, SETTINGS
+    ).shape == (1, 1, 3)
     mesh = extract_mesh(model, styles[0], resolution=8, step=0.01)
     assert len(mesh.colours) == len(mesh.vertices) > 0
 

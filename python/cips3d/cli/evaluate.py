@@ -61,26 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     _check(args)
     out = args.out or Path(f"evaluation-seed{args.seed}.json")
-    device = distributed.own_device(args.device)
-    with distributed.joined(device):
-        model = load_model(source_of(args), device, args.impl)
-        images = _real_images(args, model.resolution)
-        evaluation = Evaluation(model, images, args.count, args.heads, args.seed, args.inception_weights)
-        names = evaluation.metrics_3d() if args.metrics is None else args.metrics
-        measured = evaluation.measure(names)
-        speeds = distributed.from_main(lambda: [measure_throughput(model, side, args.seed) for side in args.throughput])
-        if distributed.is_main():
-            result = {
-                "command": describe(args),
-                "seed": args.seed,
-                "resolution": model.resolution,
-                "data": None if images is None else {"kind": type(images).__name__, "images": len(images)},
-                "metrics": measured,
-                "throughput": [dataclasses.asdict(speed) for speed in speeds],
-            }
-            print(_table(result))
-            write_whole(out, json.dumps(_without_nan(result), indent=2, allow_nan=False).encode())
-            print(out)
+    model = load_model(source_of(args), args.device, args.impl)
+    images = _real_images(args, model.resolution)
+    evaluation = Evaluation(model, images, args.count, args.heads, args.seed, args.inception_weights)
+    names = evaluation.metrics_3d() if args.metrics is None else args.metrics
+    measured = evaluation.measure(names)
+    speeds = distributed.from_main(lambda: [measure_throughput(model, side, args.seed) for side in args.throughput])
+    if distributed.is_main():
+        result = {
+            "command": describe(args),
+            "seed": args.seed,
+            "resolution": model.resolution,
+            "data": None if images is None else {"kind": type(images).__name__, "images": len(images)},
+            "metrics": measured,
+            "throughput": [dataclasses.asdict(speed) for speed in speeds],
+        }
+        print(_table(result))
+        write_whole(out, json.dumps(_without_nan(result), indent=2, allow_nan=False).encode())
+        print(out)
 
 
 def _check(args: argparse.Namespace) -> None:

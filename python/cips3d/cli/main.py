@@ -26,7 +26,7 @@ COMMANDS = {
     "bench": "measure the fused kernels against the references on this machine",
     "demo": "train, render and report in about ten minutes",
 }
-TOGETHER = ("train",)  # those that several processes, started by torchrun, can do together
+TOGETHER = ("train", "evaluate")  # those that several processes, started by torchrun, can do together
 USER_ERROR = 2
 
 
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> None:
     command = importlib.import_module(f"cips3d.cli.{args.command}")
     distributed = importlib.import_module("cips3d.distributed")
     if distributed.launched() and args.command not in TOGETHER:
-        raise ValueError(f"torchrun can start several processes of {', '.join(TOGETHER)} alone; run this without it")
+        raise ValueError(f"torchrun can start several processes of {' and '.join(TOGETHER)} alone; run this without it")
     if "device" in args:
         args.device = distributed.own_device(args.device)
         importlib.import_module("cips3d.cli.arguments").check_device(args.device)
