@@ -154,13 +154,17 @@ def test_all_diverge_together(tiny, tmp_path):
 def train_apart(run_dir):
     config = load_training("tiny")
     other_seed = load_training("tiny", [f"seed={distributed.rank()}"])
-    return error_of(train, other_seed, run_dir), error_of(train, config, run_dir / "file" / "run")
+    uneven = load_training("tiny", ["optimizer.batch_size=3"])
+    cases = (other_seed, run_dir), (uneven, run_dir), (config, run_dir / "file" / "run")
+    return [error_of(train, *case) for case in cases]
 
 
 def test_mistakes_stop_all(tiny, tmp_path):
     (tmp_path / "file").touch()
-    (same, unwritable), (same_too, other) = run_ranks(train_apart, tmp_path)
+    (same, uneven, unwritable), (same_too, uneven_too, other) = run_ranks(train_apart, tmp_path)
     assert same == same_too and "the configuration of process 1 differs from process 0's" in same[1]
+    assert uneven == uneven_too and "a batch of 3 images has no equal parts for 2 processes" in uneven[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "nothing was begun"
     assert "cannot write into the run folder" in unwritable[1]
     assert other[0] is PeerError and "process 0 stopped: ConfigError: cannot write into" in other[1]
 
