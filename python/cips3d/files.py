@@ -10,22 +10,31 @@ from typing import BinaryIO
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write within the block; after it, it lies at `path`, flushed to disk.
+def replaced_whole(path: Path, apart: bool = False) -> Iterator[Path]:
+    """Where to write within the block what lies at `path` after it, flushed to disk; the folder is made.
 
-    Until then, and for good if the block fails or the process is killed, what was at `path` stays.
+    Until then, and for good if the block fails or the process is killed, what was at `path` stays. What a kill left
+    is overwritten the next time; `apart`: by this process alone, where several may write the same file and one wins.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = f".{os.getpid()}.tmp" if apart else ".tmp"
+    temporary = path.with_name(f"{path.stem}{mark}{path.suffix}")  # the suffix tells a writer of videos the format
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         flush_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def written_whole(path: Path, apart: bool = False) -> Iterator[BinaryIO]:
+    """`replaced_whole`, as a file to write."""
+    with replaced_whole(path, apart) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 def flush_folder(folder: Path) -> None:

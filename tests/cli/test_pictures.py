@@ -118,9 +118,22 @@ def test_a_video_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "taken.mp4").mkdir()
     with pytest.raises(IsADirectoryError):
         write_video(torch.zeros(1, 3, 4, 4), tmp_path / "taken.mp4", 24)
-    (tmp_path / "full.mp4").symlink_to("/dev/full")  # every write to it fails as on a full disk
+    (tmp_path / "full.tmp.mp4").symlink_to("/dev/full")  # every write to it fails as on a full disk
     with pytest.raises(OSError, match="ffmpeg could not write"):
         write_video(torch.zeros(1, 3, 4, 4), tmp_path / "full.mp4", 24)
+
+
+@pytest.mark.parametrize("name", ["turn.mp4", "turn.gif"])
+def test_an_interrupted_video_leaves_what_was_there(tmp_path, name):
+    def frames():
+        yield from torch.zeros(2, 3, 4, 4)
+        raise KeyboardInterrupt
+
+    (tmp_path / name).write_bytes(b"the last one")
+    with pytest.raises(KeyboardInterrupt):
+        write_video(frames(), tmp_path / name, 24)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"the last one"
 
 
 def test_frames_are_written_as_they_come(tmp_path):

@@ -22,9 +22,9 @@ from typing import Any
 from cips3d import distributed
 from cips3d.cli.arguments import SEEDS, add_device_arguments, add_source_arguments, describe, source_of
 from cips3d.data import ImageDataset, open_dataset
+from cips3d.files import written_whole
 from cips3d.metrics.distances import PAPER_COUNT
 from cips3d.metrics.evaluation import HEADS, METRICS, Evaluation
-from cips3d.metrics.files import write_whole
 from cips3d.metrics.throughput import measure_throughput
 from cips3d.training.checkpoint import LATEST
 from cips3d.training.trained import load_model, read_run
@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> None:
             "throughput": [dataclasses.asdict(speed) for speed in speeds],
         }
         print(_table(result))
-        write_whole(out, json.dumps(_without_nan(result), indent=2, allow_nan=False).encode())
+        with written_whole(out) as file:
+            file.write(json.dumps(_without_nan(result), indent=2, allow_nan=False).encode())
         print(out)
 
 

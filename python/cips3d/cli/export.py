@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from cips3d.cli.arguments import add_source_arguments, describe, source_of
+from cips3d.files import written_whole
 from cips3d.models import export_official
 from cips3d.training.model_file import SUFFIX
 from cips3d.training.trained import load_model
@@ -33,6 +34,6 @@ def run(args: argparse.Namespace) -> None:
         model.save(args.out, describe(args))
     else:
         state = export_official(model.generator)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, args.out)
+        with written_whole(args.out) as file:
+            torch.save(state, file)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")

@@ -9,7 +9,6 @@ improved precision and recall (Kynkaanniemi et al. 2019, there on VGG features).
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from torch import Tensor
 from cips3d import distributed
 from cips3d.data import ImageDataset, to_uint8
 from cips3d.data.synthetic import default_cache_dir
+from cips3d.files import written_whole
 from cips3d.metrics.extractors import Extractor, small_extractor, torch_fidelity
-from cips3d.metrics.files import write_whole
 from cips3d.training.trained import TrainedModel
 
 PAPER_COUNT = 50_000  # generated pictures of the paper's FID and KID
@@ -169,6 +168,5 @@ def _load(path: Path) -> Tensor | None:
 
 
 def _save(features: Tensor, path: Path) -> None:
-    data = io.BytesIO()
-    np.save(data, features.numpy(), allow_pickle=False)
-    write_whole(path, data.getvalue())
+    with written_whole(path, apart=True) as file:
+        np.save(file, features.numpy(), allow_pickle=False)

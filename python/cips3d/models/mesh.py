@@ -16,6 +16,7 @@ from trimesh.exchange.gltf import export_glb
 from trimesh.exchange.obj import export_obj
 from trimesh.exchange.ply import export_ply
 
+from cips3d.files import written_whole
 from cips3d.models.generator import Generator
 from cips3d_ext import Films, SirenFieldOutput
 
@@ -84,8 +85,8 @@ def write_mesh(mesh: Mesh, path: Path, comment: str = "") -> None:
         data = export_obj(body, header=comment).encode()
     else:
         data = export_glb(Scene(body), tree_postprocessor=_matt)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    with written_whole(path) as file:
+        file.write(data)
 
 
 def _density_grid(generator: Generator, films: Films, resolution: int, progress: Progress) -> np.ndarray:

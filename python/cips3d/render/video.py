@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from cips3d.files import written_whole
+from cips3d.files import replaced_whole, written_whole
 
 FORMATS = (".mp4", ".gif", "")  # no suffix: a folder of PNGs
 EVEN = 2  # the usual chroma subsampling of mp4 wants even sides
@@ -32,16 +33,16 @@ def write_video(frames: Iterable[Tensor], path: Path, fps: int, comment: str = "
     the folder has are replaced. Raises ValueError for another suffix, OSError where nothing can be written.
     """
     check_format(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (_pixels(frame) for frame in frames)
     if path.suffix.lower() == ".mp4":
         _write_mp4(pixels, path, fps, comment)
     elif path.suffix.lower() == ".gif":
         pictures = (Image.fromarray(frame) for frame in pixels)
         first = next(pictures)
-        first.save(path, save_all=True, append_images=pictures, duration=1000 / fps, loop=0, comment=comment)
+        with written_whole(path) as file:
+            first.save(file, "GIF", save_all=True, append_images=pictures, duration=1000 / fps, loop=0, comment=comment)
     else:
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         for old in path.glob("frame_[0-9]*.png"):  # of a longer video, as a file would be overwritten
             old.unlink()
         for number, frame in enumerate(pixels):
@@ -50,7 +51,6 @@ def write_video(frames: Iterable[Tensor], path: Path, fps: int, comment: str = "
 
 def save_png(picture: Image.Image, path: Path, comment: str) -> None:
     """Writes `picture`, whole or not at all, with `comment` in its metadata; missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = PngImagePlugin.PngInfo()
     metadata.add_text("Comment", comment)
     with written_whole(path) as file:
@@ -60,14 +60,15 @@ def save_png(picture: Image.Image, path: Path, comment: str) -> None:
 def _write_mp4(pixels: Iterator[np.ndarray], path: Path, fps: int, comment: str) -> None:
     first = next(pixels)
     height, width = (size // EVEN * EVEN for size in first.shape[:2])
-    path.write_bytes(b"")  # fails where it cannot be written; ffmpeg would not tell
     metadata = ["-metadata", f"comment={comment}"]
-    writer = imageio.get_writer(path, format="FFMPEG", fps=fps, macro_block_size=EVEN, output_params=metadata)
-    with writer:
-        for frame in chain([first], pixels):
-            writer.append_data(frame[:height, :width])
-    if not path.stat().st_size:
-        raise OSError(f"write_video: ffmpeg could not write {path}; its message is above")
+    with replaced_whole(path) as temporary:
+        temporary.write_bytes(b"")  # fails where it cannot be written; ffmpeg would not tell
+        writer = imageio.get_writer(temporary, format="FFMPEG", fps=fps, macro_block_size=EVEN, output_params=metadata)
+        with closing(writer):  # its own `with` lets ffmpeg go on if a frame fails
+            for frame in chain([first], pixels):
+                writer.append_data(frame[:height, :width])
+        if not temporary.stat().st_size:
+            raise OSError(f"write_video: ffmpeg could not write {path}; its message is above")
 
 
 def _pixels(frame: Tensor) -> np.ndarray:

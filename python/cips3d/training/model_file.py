@@ -40,7 +40,6 @@ def write_model_file(path: Path, config: ModelConfig, state: dict[str, Tensor], 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a .safetensors file to `path`, whole or not at all."""
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
         file.write(data)
 
