@@ -64,16 +64,20 @@ class EqualConv2d(nn.Module):
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with bias, weight scaled by 1/sqrt(fan in) at run time."""
+    """Linear layer with bias, weight scaled by 1/sqrt(fan in) at run time.
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    With `lr_multiplier` both learn that much slower or faster: stored divided by it, multiplied by it at run time.
+    """
+
+    def __init__(self, in_features: int, out_features: int, lr_multiplier: float = 1.0, bias: float = 0.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features))
-        self.bias = nn.Parameter(torch.zeros(out_features))
-        self.scale = 1.0 / math.sqrt(in_features)
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([out_features], bias / lr_multiplier))
+        self.scale, self.lr_multiplier = lr_multiplier / math.sqrt(in_features), lr_multiplier
 
-    def forward(self, x: Tensor) -> Tensor:  # [B,I] -> [B,O]
-        return F.linear(x, self.weight * self.scale, self.bias)
+    def forward(self, x: Tensor) -> Tensor:  # [*,I] -> [*,O]
+        bias = self.bias if self.lr_multiplier == 1.0 else self.bias * self.lr_multiplier
+        return F.linear(x, self.weight * self.scale, bias)
 
 
 class _Blur(torch.autograd.Function):
@@ -190,27 +194,38 @@ class ResidualBlock(nn.Module):
 
 
 class ImageDiscriminator(nn.Module):
-    """One discriminator for every power-of-two size from 4 to its largest; each size has its own input layer."""
+    """One discriminator for every power-of-two size from 4 to its largest; each size has its own input layer.
 
-    def __init__(self, channels: tuple[int, ...], downsample_first: bool, stddev_group: int = 0) -> None:
+    `image_channels` go in (3 colours), `outputs` numbers come out (1 logit).
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        downsample_first: bool,
+        stddev_group: int = 0,
+        image_channels: int = 3,
+        outputs: int = 1,
+    ) -> None:
         super().__init__()
+        self.image_channels = image_channels
         sizes = [SMALLEST_SIZE * 2**k for k in range(len(channels))]
         width = dict(zip(sizes, channels, strict=True))
-        self.from_rgb = nn.ModuleDict({str(s): ConvLayer(3, width[s], 1) for s in sizes})
+        self.from_rgb = nn.ModuleDict({str(s): ConvLayer(image_channels, width[s], 1) for s in sizes})
         self.blocks = nn.ModuleDict(
             {str(s): ResidualBlock(width[s], width[s // 2], downsample_first) for s in sizes[1:]}
         )
         self.stddev = MinibatchStddev(stddev_group) if stddev_group else nn.Identity()
         self.final_conv = ConvLayer(channels[0] + bool(stddev_group), channels[0], 3)
         self.hidden = EqualLinear(channels[0] * SMALLEST_SIZE**2, channels[0])
-        self.output = EqualLinear(channels[0], 1)
+        self.output = EqualLinear(channels[0], outputs)
 
     def forward(self, images: Tensor, alpha: float = 1.0) -> Tensor:
-        """Logits [B,1] of images [B,3,S,S] in [-1,1]; alpha < 1 fades size S in over size S/2."""
-        size = images.shape[-1]
-        if images.ndim != 4 or images.shape[1:] != (3, size, size) or str(size) not in self.from_rgb:
+        """Logits [B,outputs] of images [B,C,S,S] in [-1,1]; alpha < 1 fades size S in over size S/2."""
+        size, channels = images.shape[-1], self.image_channels
+        if images.ndim != 4 or images.shape[1:] != (channels, size, size) or str(size) not in self.from_rgb:
             raise ValueError(
-                f"discriminator: images must be [B,3,S,S] with S one of {', '.join(self.from_rgb)}, "
+                f"discriminator: images must be [B,{channels},S,S] with S one of {', '.join(self.from_rgb)}, "
                 f"got {list(images.shape)}; choose such a resolution or configure more channels"
             )
         x = self.from_rgb[str(size)](images)
