@@ -22,6 +22,8 @@ from .ops import (
     modfc_with_rgb,
     render_rays,
     sample_pdf,
+    sample_planes,
+    sample_volume,
     siren_field,
     volume_render,
 )
@@ -48,6 +50,8 @@ __all__ = [
     "modfc_with_rgb",
     "render_rays",
     "sample_pdf",
+    "sample_planes",
+    "sample_volume",
     "siren_field",
     "status",
     "volume_render",

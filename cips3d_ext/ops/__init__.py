@@ -5,6 +5,8 @@ from .merge_samples import merge_samples
 from .modfc import ModfcRgb, modfc, modfc_with_rgb
 from .render_rays import RenderRaysOutput, render_rays
 from .sample_pdf import sample_pdf
+from .sample_planes import sample_planes
+from .sample_volume import sample_volume
 from .siren_field import SirenFieldOutput, siren_field
 from .volume_render import VolumeRenderOutput, volume_render
 
@@ -19,6 +21,8 @@ __all__ = [
     "modfc_with_rgb",
     "render_rays",
     "sample_pdf",
+    "sample_planes",
+    "sample_volume",
     "siren_field",
     "volume_render",
 ]

@@ -13,6 +13,8 @@ from .merge_samples import merge_samples, merge_samples_gather, merge_samples_sc
 from .modfc import modfc, modfc_backward, modfc_with_rgb
 from .render_rays import RenderRaysOptions, RenderRaysParts, render_rays, render_rays_backward
 from .sample_pdf import sample_pdf
+from .sample_planes import sample_planes, sample_planes_backward
+from .sample_volume import sample_volume, sample_volume_backward
 from .siren_field import COORDINATES, siren_field, siren_field_backward, siren_field_shapes
 from .volume_render import volume_render, volume_render_backward
 
@@ -31,6 +33,10 @@ __all__ = [
     "render_rays",
     "render_rays_backward",
     "sample_pdf",
+    "sample_planes",
+    "sample_planes_backward",
+    "sample_volume",
+    "sample_volume_backward",
     "siren_field",
     "siren_field_backward",
     "siren_field_shapes",

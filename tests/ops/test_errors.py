@@ -11,6 +11,8 @@ from cips3d_ext import (
     modfc_with_rgb,
     render_rays,
     sample_pdf,
+    sample_planes,
+    sample_volume,
     siren_field,
     volume_render,
 )
@@ -81,6 +83,38 @@ ERRORS = [
     (lambda: merge_samples(T(2, 3), T(2, 4), (T(2, 3, 5), T(2, 4, 6))), ValueError, r"both tensors of pairs\[0\]"),
     (lambda: merge_samples(T(2, 3), T(2, 4), T(2, 3), T(2, 4)), TypeError, r"pairs\[0\] must be a pair .*got Tensor"),
     (lambda: merge_samples(T(2, 3), T(2, 4), (T(2, 4), T(2, 4))), ValueError, r"pairs\[0\]\[0\] must be \[2, 3\]"),
+]
+
+
+PLANES, POINTS = T(2, 3, 4, 5, 6), T(2, 7, 3)
+ERRORS += [
+    (lambda: sample_planes(T(2, 3, 4, 5), POINTS), ValueError, r"sample_planes: planes must be \[B,P,C,H,W\]"),
+    (
+        lambda: sample_planes(PLANES, T(2, 7, 2)),
+        ValueError,
+        r"points must be \[B,N,3\] = \[2, any, 3\], got \[2, 7, 2\]",
+    ),
+    (
+        lambda: sample_planes(PLANES, T(1, 7, 3)),
+        ValueError,
+        r"points must be \[B,N,3\] = \[2, any, 3\], got \[1, 7, 3\]",
+    ),
+    (lambda: sample_planes(T(2, 3, 4, 0, 6), POINTS), ValueError, r"at least one texel along each axis, got \[0, 6\]"),
+    (lambda: sample_planes(T(2, 2, 4, 5, 6), POINTS), ValueError, r"axes must hold one pair .* each plane, 2,.* got 3"),
+    (lambda: sample_planes(PLANES, POINTS, axes=((0, 1), (1, 2), (0, 3))), ValueError, "coordinates 0, 1 and 2, got"),
+    (lambda: sample_planes(PLANES, POINTS, axes=((0, 1, 2),) * 3), ValueError, "axes must be pairs of the coordinates"),
+    (lambda: sample_planes(PLANES, POINTS, padding="reflection"), ValueError, "padding must be one of .*'reflection'"),
+    (lambda: sample_planes(PLANES, POINTS, reduce="max"), ValueError, "sample_planes: reduce must be one of .*'max'"),
+    (lambda: sample_planes(PLANES, POINTS.int()), TypeError, "sample_planes: points must be float64.*int32"),
+    (lambda: sample_volume(T(2, 4, 5, 6), POINTS), ValueError, r"sample_volume: volume must be \[B,C,D,H,W\]"),
+    (lambda: sample_volume(PLANES, T(2, 3)), ValueError, r"sample_volume: points must be \[B,N,3\] = \[2, any, 3\]"),
+    (lambda: sample_volume(T(2, 4, 5, 0, 6), POINTS), ValueError, r"one texel along each axis, got \[5, 0, 6\]"),
+    (
+        lambda: sample_volume(PLANES, POINTS, padding="zero"),
+        ValueError,
+        "sample_volume: padding must be one of .*'zero'",
+    ),
+    (lambda: sample_volume(PLANES, POINTS.to("meta")), ValueError, "points is on meta but volume is on cpu"),
 ]
 
 
