@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cips3d.data import ImageDataset, InfiniteSampler, TrainingBatches
+from cips3d.data.images import CorruptImageError
 
 
 class Numbers(ImageDataset):
@@ -83,3 +84,39 @@ def test_a_batch_that_fails_is_asked_for_again():
         next(batches)
     dataset.broken = False
     assert torch.equal(next(batches), next(TrainingBatches(Numbers(2), 4, seed=0)))
+
+
+class Posed(Numbers):
+    """Picture i has the label of 25 times i; picture 3 is corrupt."""
+
+    def original(self, index):
+        if index == 3:
+            raise CorruptImageError("3")
+        return super().original(index)
+
+    def original_label(self, index):
+        return torch.full((25,), float(index))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_labels_are_those_of_the_pictures_given(workers):
+    batches = TrainingBatches(
+        Posed(2, on_corrupt="skip"), 6, seed=0, rank=1, world=2, workers=workers, with_labels=True
+    )
+    for _ in range(4):
+        images = next(batches)
+        assert batches.labels.shape == (3, 25)
+        assert torch.equal(batches.labels[:, 0], ((images[:, 0, 0, 0] + 1) * 127.5).round())
+    batches.close()
+
+
+def test_label_of_a_mirror_image_is_the_mirrored_pose():
+    dataset = Posed(2, xflip=True)
+    mirrored = dataset.camera_label(9).unflatten(0, (5, 5))  # picture 2
+    assert mirrored[0, 0] == 2 and mirrored[0, 1] == -2 and mirrored[4, 4] == 2
+    assert torch.equal(dataset.camera_label(2), torch.full((25,), 2.0))
+
+
+def test_a_set_without_cameras_cannot_give_labels():
+    with pytest.raises(ValueError, match="give synthetic-heads, or images whose dataset.json holds EG3D's labels"):
+        next(TrainingBatches(Numbers(2), 4, seed=0, with_labels=True))

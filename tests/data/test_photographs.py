@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import struct
@@ -75,6 +76,16 @@ def test_zip_equals_folder_and_ignores_labels(folder, tmp_path):
     for index in range(3):
         assert torch.equal(dataset[index], same[index])
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[1], dataset[1])
+
+
+def test_labels_of_cameras_are_read_from_dataset_json(tmp_path):
+    numbers = list(range(24)) + [0.5]
+    labels = json.dumps({"labels": [["a.png", numbers], ["b.png", 7]]})
+    path = zip_of(tmp_path / "set.zip", {"dataset.json": labels, "a.png": png(picture()), "b.png": png(picture())})
+    dataset = open_dataset(path, 8)
+    assert torch.equal(dataset.camera_label(0), torch.tensor(numbers))
+    with pytest.raises(ValueError, match="the data set has none"):
+        dataset.camera_label(1)
 
 
 def test_xflip_doubles_the_set(folder):

@@ -11,6 +11,7 @@ import torch
 import cips3d
 from cips3d.data import SyntheticHeads, shards, synthetic
 from cips3d.data.heads import render_indexed
+from cips3d.render.labels import label_camera
 
 
 def heads(folder, size=4, resolution=8, **options):
@@ -35,6 +36,14 @@ def test_toons_have_the_shapes_and_poses_of_the_heads_and_their_own_cache(tmp_pa
         assert toons.pose(index) == dataset.pose(index)
         assert torch.equal(toons.render(index).depth, dataset.render(index).depth)
         assert not torch.equal(toons[index], dataset[index])
+
+
+def test_labels_are_the_cameras_of_the_poses(tmp_path):
+    dataset = heads(tmp_path, xflip=True)
+    cameras = label_camera(torch.stack([dataset.camera_label(index) for index in range(8)]), 8)
+    assert cameras.fov_deg == pytest.approx(12.0)
+    poses = torch.tensor([dataset.pose(index) for index in range(8)])
+    torch.testing.assert_close(cameras.pitch_yaw.flip(-1), poses, atol=1e-3, rtol=0)  # arccos near 0 in float32
 
 
 def test_mirrored_heads_have_mirrored_pictures_and_poses(tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Literal
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cips3d.data.images import CorruptImageError
+from cips3d.render.labels import mirrored_labels
 
 OnCorrupt = Literal["stop", "skip"]
 LONGEST_GAP = 100  # so many corrupt pictures in a row are a corrupt data set
@@ -81,4 +83,22 @@ class ImageDataset(Dataset, ABC):
 
     def pose(self, index: int) -> tuple[float, float] | None:
         """(yaw, pitch) in rad of item `index` where it is known, for evaluation only."""
+        return None
+
+    def camera_label(self, index: int, corrupt: Collection[int] = ()) -> Tensor:
+        """Label [25] (`cips3d.render.labels`) of the camera of item `index`; `corrupt` as `fetch` gave it.
+
+        Raises ValueError where the set does not know its cameras.
+        """
+        mirrored, first = divmod(index, self.originals)
+        label = self.original_label((first + len(corrupt)) % self.originals)
+        if label is None:
+            raise ValueError(
+                "the discriminator is told the poses of real images, but the data set has none; give synthetic-heads, "
+                "or images whose dataset.json holds EG3D's labels, 25 numbers for each"
+            )
+        return mirrored_labels(label[None])[0] if mirrored else label
+
+    def original_label(self, index: int) -> Tensor | None:
+        """Label [25] of the camera of picture `index`, not mirrored, where it is known."""
         return None

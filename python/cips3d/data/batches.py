@@ -11,6 +11,9 @@ from cips3d.data.images import to_float
 from cips3d.data.sampler import InfiniteSampler
 from cips3d.data.workers import in_order
 
+# Pictures uint8 [b,3,R,R], their labels, and the corrupt pictures that were met on the way.
+Fetched = tuple[Tensor, Tensor, dict[int, str]]
+
 
 class TrainingBatches:
     """Endless batches float32 [B/world,3,R,R] in [-1, 1] on `device`; saves and resumes bit-exactly.
@@ -19,6 +22,8 @@ class TrainingBatches:
     parts side by side are the batch of a single process. The state counts the batches taken, not those that `workers`
     processes have decoded ahead, and is the same on every rank; a run may go on with other numbers of ranks and
     workers, which change nothing in the batches.
+
+    With `with_labels`, `labels` [B/world,25] are those of the cameras of the batch given last.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class TrainingBatches:
         world: int = 1,
         workers: int = 0,
         device: torch.device | str = "cpu",
+        with_labels: bool = False,
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"TrainingBatches: rank must be in [0, {world}), got {rank}")
@@ -42,22 +48,24 @@ class TrainingBatches:
         self.dataset, self.batch_size, self.rank, self.world = dataset, batch_size, rank, world
         self.workers, self.device = workers, torch.device(device)
         self._taken = InfiniteSampler(len(dataset), seed)
-        self._decoded: Generator[tuple[Tensor, dict[int, str]], None, None] | None = None
+        self._decoded: Generator[Fetched, None, None] | None = None
+        self.with_labels, self.labels = with_labels, torch.empty(0)
 
     def __iter__(self) -> Iterator[Tensor]:
         return self
 
     def __next__(self) -> Tensor:
         if self._decoded is None:
-            on_gpu, fetch = self.device.type == "cuda", partial(_fetch_batch, self.dataset)
+            on_gpu, fetch = self.device.type == "cuda", partial(_fetch_batch, self.dataset, self.with_labels)
             self._decoded = in_order(fetch, self._parts(), self.workers, self._taken.seed, pin=on_gpu)
         try:
-            images, corrupt = next(self._decoded)
+            images, labels, corrupt = next(self._decoded)
             self.dataset.report(corrupt)
         except BaseException:
             self.close()
             raise
         self._taken.position += self.batch_size
+        self.labels = labels.to(self.device, non_blocking=True)
         return to_float(images.to(self.device, non_blocking=True))
 
     def state_dict(self) -> dict[str, int]:
@@ -83,7 +91,7 @@ class TrainingBatches:
             yield batch[self.rank * part : (self.rank + 1) * part]
 
 
-def _fetch_batch(dataset: ImageDataset, indices: list[int]) -> tuple[Tensor, dict[int, str]]:
-    """Pictures uint8 [b,3,R,R] and the corrupt ones that were met on the way."""
+def _fetch_batch(dataset: ImageDataset, with_labels: bool, indices: list[int]) -> Fetched:
     images, corrupt = zip(*map(dataset.fetch, indices), strict=True)
-    return torch.stack(images), {index: text for found in corrupt for index, text in found.items()}
+    labels = torch.stack(list(map(dataset.camera_label, indices, corrupt))) if with_labels else torch.empty(0)
+    return torch.stack(images), labels, {index: text for found in corrupt for index, text in found.items()}

@@ -12,10 +12,12 @@ from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import torch
 from torch import Tensor
 
 from cips3d.data.base import ImageDataset, OnCorrupt
 from cips3d.data.images import CorruptImageError, decode_image
+from cips3d.render.labels import LABEL
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_FILE_BYTES = 256 * 2**20  # no sane training picture is larger
@@ -43,7 +45,11 @@ class Photographs(ImageDataset):
 
     @abstractmethod
     def label(self, index: int) -> Label | None:
-        """The class or the vector that the set gives to picture `index`; training does not use it."""
+        """The class or the vector that the set gives to picture `index`."""
+
+    def original_label(self, index: int) -> Tensor | None:
+        label = self.label(index)
+        return torch.tensor(label, dtype=torch.float32) if isinstance(label, list) and len(label) == LABEL else None
 
     @property
     def path(self) -> Path:

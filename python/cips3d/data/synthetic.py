@@ -18,8 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cips3d.data.base import ImageDataset
-from cips3d.data.heads import HeadImage, render_indexed, sample_pose
+from cips3d.data.heads import FOV_DEG, HeadImage, render_indexed, sample_pose
 from cips3d.data.shards import SHARD, render_shards, shard_path, supersample
+from cips3d.render.labels import camera_labels
+from cips3d.render.rays import Camera
 
 PROCEDURAL = {"synthetic-heads": "natural", "toon-heads": "toon"}  # data sets and the look of their heads
 HEADS_VERSION = 1  # part of the cache's name: raise it when the pictures change
@@ -71,6 +73,10 @@ class SyntheticHeads(ImageDataset):
         """(yaw, pitch), rad; a mirrored head is seen from the mirrored yaw pi - yaw."""
         pose = sample_pose(self.seed, index % self.originals)
         return (pose.yaw if index < self.originals else torch.pi - pose.yaw, pose.pitch)
+
+    def original_label(self, index: int) -> Tensor:
+        pose = sample_pose(self.seed, index)
+        return camera_labels(Camera.from_angles(pose.yaw, pose.pitch, FOV_DEG), self.resolution)[0]
 
     def render(self, index: int, resolution: int | None = None) -> HeadImage:
         """Head `index` (not mirrored) rendered anew with depth, for evaluation; any resolution."""

@@ -17,7 +17,8 @@ from cips3d.data.heads.shading import shade
 from cips3d.data.heads.toon import draw, shade_toon
 from cips3d.render import Camera
 
-FOV = math.radians(12.0)
+FOV_DEG = 12.0
+FOV = math.radians(FOV_DEG)
 NEAR, FAR = 0.88, 1.12  # distances along a ray between which a head lies
 STEPS = 40  # rays that graze a groove need most of them; after a dozen few rays are left
 HIT = 2e-4  # world units: a 16th of a pixel at 64 x 64
