@@ -10,6 +10,7 @@ The ops live in `ops/` (one file each), their definitions in plain PyTorch in `r
 from ._native import native as _native
 from ._status import OpStatus, Status, status
 from .counter_random import counter_uniform
+from .drop_in import Report, accelerate, undo
 from .layers import Films, FiLMSine, ModFC, SirenField, VolumeRenderer
 from .ops import (
     ModfcRgb,
@@ -37,11 +38,13 @@ __all__ = [
     "ModfcRgb",
     "OpStatus",
     "RenderRaysOutput",
+    "Report",
     "SirenField",
     "SirenFieldOutput",
     "Status",
     "VolumeRenderOutput",
     "VolumeRenderer",
+    "accelerate",
     "build_info",
     "counter_uniform",
     "film_sine",
@@ -54,6 +57,7 @@ __all__ = [
     "sample_volume",
     "siren_field",
     "status",
+    "undo",
     "volume_render",
 ]
 

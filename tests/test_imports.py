@@ -15,8 +15,9 @@ ALLOWED = {
     "reference": {"reference"},
     "ops": {"ops", "reference", "_native"},
     "layers": {"layers", "ops"},
+    "drop_in": {"drop_in", "layers", "ops"},
     "testing": {"testing", ""},
-    "": {"", "_native", "_status", "layers", "ops", "reference"},
+    "": {"", "_native", "_status", "drop_in", "layers", "ops", "reference"},
 }
 
 

@@ -1,0 +1,57 @@
+"""What an adapter is: how one kind of layer of a public 3D GAN is known, and what runs in its place."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FAMILIES = ("modfc", "film_sine", "volume_render", "sample_pdf", "sample_planes", "sample_volume")
+
+Members = Callable[[type, frozenset[str]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One kind of object of one public repository.
+
+    host: the repository, as reports name it.
+    classes: the names of its classes. Classes of other repositories may be called the same.
+    families: what its subclass can accelerate; some of them may be switched off.
+    misfit(object): why an object of such a name is not what this adapter knows, "" if it is. Looks and changes nothing.
+    members(class, families): what a subclass of the object's class defines, so that `families` of it run our ops.
+    trial(shadow): arguments for a trial call of an nn.Module's forward, or None for no trial. `shadow` is a copy of the
+        module with random parameters, on the CPU in float32; it may be made smaller. On it the subclass's forward must
+        give what the host's own gives: so layers that merely look alike are found and left alone.
+    """
+
+    host: str
+    classes: tuple[str, ...]
+    families: tuple[str, ...]
+    misfit: Callable[[Any], str]
+    members: Members
+    trial: Callable[[Any], tuple[Any, ...]] | None = None
+
+
+def guarded_forward(covers: Callable[..., bool], fused: Callable[..., Any]) -> Members:
+    """Members of a layer whose forward is `fused(module, ...)` where `covers(module, ...)`, and else the host's own."""
+
+    def members(host: Any, families: frozenset[str]) -> dict[str, Any]:
+        own = host.forward
+
+        @functools.wraps(own)
+        def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if covers(self, *args, **kwargs):
+                return fused(self, *args, **kwargs)
+            return own(self, *args, **kwargs)
+
+        return {"forward": forward}
+
+    return members
+
+
+def lacks(module: Any, *names: str) -> str:
+    """Why a module is not the known one: "" if it has all these attributes."""
+    missing = [name for name in names if not hasattr(module, name)]
+    return f"it has no attribute {', '.join(missing)}" if missing else ""

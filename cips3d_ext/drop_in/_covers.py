@@ -1,0 +1,54 @@
+"""Which calls our ops cover; what they do not, the host's own forward runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from ..ops._registry import DEVICES, DTYPES
+
+
+def dense(*tensors: Any) -> bool:
+    """Whether all are dense floating-point tensors of one device that has kernels, outside transforms of functions."""
+    first = tensors[0]
+    return all(
+        isinstance(t, Tensor)
+        and t.layout == torch.strided
+        and t.dtype in DTYPES
+        and t.device == first.device
+        and (t.device.type in DEVICES or t.is_meta)
+        for t in tensors
+    ) and (torch.compiler.is_compiling() or not _transformed())
+
+
+def one_dtype(*tensors: Tensor) -> bool:
+    """Whether an op takes these together: all of one dtype, or under autocast, which brings them to one."""
+    first = tensors[0]
+    return autocast_dtype(first) is not None or all(t.dtype == first.dtype for t in tensors)
+
+
+def autocast_dtype(tensor: Tensor) -> torch.dtype | None:
+    """The dtype of matrix products under autocast, None outside of it and for float64."""
+    device = tensor.device.type
+    active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if active and tensor.dtype != torch.float64 else None
+
+
+def unhooked(*modules: nn.Module) -> bool:
+    """Whether calls of these modules can be left out: no hook of a user waits for them."""
+    return not any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules
+    )
+
+
+def _transformed() -> bool:
+    """Whether torch.func transforms or forward-mode derivatives are at work, which the ops do not have, or tracing,
+    whose graphs shall run without this package."""
+    return (
+        forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.jit.is_tracing()
+    )

@@ -1,0 +1,55 @@
+"""pi-GAN (arXiv 2012.00926, github.com/marcoamonteiro/pi-GAN): the FiLM-sine layer of its SIRENs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..ops.film_sine import film_sine
+from ._adapter import Adapter, guarded_forward, lacks
+from ._covers import autocast_dtype, dense, one_dtype, unhooked
+
+
+class FiLMLayer(nn.Module):
+    """sin(freq * layer(x) + phase_shift), with pi-GAN's constructor, keys and forward."""
+
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(input_dim, hidden_dim)
+
+    def forward(self, x: Tensor, freq: Tensor, phase_shift: Tensor) -> Tensor:
+        """x [B,N,I], frequencies (15 * raw + 30 already) and phases (rad) [B,O] -> [B,N,O]."""
+        return _film(self, x, freq, phase_shift)
+
+
+def _film(module: Any, x: Tensor, freq: Tensor, phase_shift: Tensor) -> Tensor:
+    y = film_sine(x, module.layer.weight, module.layer.bias, freq, phase_shift)
+    if autocast_dtype(x) is None:
+        return y
+    # Under autocast the linear map alone is in the active dtype; frequencies and phases decide the result's.
+    return y.to(torch.promote_types(y.dtype, torch.promote_types(freq.dtype, phase_shift.dtype)))
+
+
+def _covers(module: Any, x: Any, freq: Any, phase_shift: Any) -> bool:
+    weight = module.layer.weight
+    return (
+        dense(x, weight, freq, phase_shift)
+        and x.dim() == 3
+        and freq.shape == phase_shift.shape == (x.shape[0], weight.shape[0])
+        and one_dtype(x, weight, freq, phase_shift)
+        and unhooked(module.layer)
+    )
+
+
+def _misfit(module: Any) -> str:
+    return lacks(module, "layer") or ("" if type(module.layer) is nn.Linear else "its layer is no nn.Linear")
+
+
+def _trial(shadow: Any) -> tuple[Any, ...]:
+    outputs, inputs = shadow.layer.weight.shape
+    return torch.randn(2, 3, inputs), 30 + torch.randn(2, outputs), torch.randn(2, outputs)
+
+
+ADAPTERS = (Adapter("pi-GAN", ("FiLMLayer",), ("film_sine",), _misfit, guarded_forward(_covers, _film), _trial),)
