@@ -46,7 +46,7 @@ def subclass(host: type, adapter: Adapter, families: frozenset[str]) -> type:
         name = f"{host.__module__}.{host.__name__}.{'.'.join(sorted(families))}".replace(".", "_")
         while hasattr(module, name):  # another class of that name, as from a module that was imported twice
             name += "_"
-        members = {"__module__": __name__, "__qualname__": name, "__doc__": host.__doc__}
+        members: dict[str, Any] = {"__module__": __name__, "__qualname__": name, "__doc__": host.__doc__}
         members |= {"__reduce_ex__": _reduce_ex, "__deepcopy__": _deepcopy, "__copy__": _copy}
         members |= adapter.members(host, families)
         made = types.new_class(host.__name__, (host,), exec_body=lambda namespace: namespace.update(members))
@@ -62,7 +62,7 @@ _PROTOCOL = 1
 
 def _reduce_ex(self: Any, protocol: Any) -> Any:
     """What the host's instance would save: asked of one that shares the state."""
-    host = object.__new__(host_class(self))
+    host: Any = object.__new__(host_class(self))
     object.__setattr__(host, "__dict__", vars(self))
     return host.__reduce_ex__(_PROTOCOL)
 
