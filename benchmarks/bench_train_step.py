@@ -29,8 +29,9 @@ def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
     """
     config, judge = trainer.config, Judge()
     with torch.no_grad():
-        fake = judge.images(trainer.render(grad_rays=None))
-    real = judge.reals(next(trainer.images).to(trainer.device))
+        rendered = trainer.render(grad_rays=None)
+        fake = trainer.discriminator.fakes(rendered, judge.use_aux)
+    real = trainer.discriminator.reals(next(trainer.images).to(trainer.device), rendered, judge.use_aux, shown=0)
 
     def discriminate(r1_weight: float) -> object:
         clip = config.optimizer.clip_norm
@@ -38,7 +39,7 @@ def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
         return discriminator_step(network, optimizer, real, fake, judge, r1_weight=r1_weight, clip_norm=clip)
 
     def generate() -> object:
-        images = judge.images(trainer.render(config.render.grad_rays))
+        images = trainer.discriminator.fakes(trainer.render(config.render.grad_rays), judge.use_aux)
         clip = config.optimizer.clip_norm
         return generator_step(
             trainer.generator, trainer.discriminator, trainer.g_optimizer, images, judge, clip_norm=clip

@@ -4,17 +4,19 @@ import pytest
 import torch
 
 from cips3d.inversion.space import CodeSpace, StyleSpace, latent_space
+from cips3d.models.base import Mapping
 from cips3d.models.mapping import MappingNetwork
 
 
 @pytest.fixture
-def mapping() -> MappingNetwork:
-    return MappingNetwork(5, 7, layers=2, layer_norm=False).requires_grad_(False)
+def mapping() -> Mapping:
+    network = MappingNetwork(5, 7, layers=2, layer_norm=False).requires_grad_(False)
+    return Mapping(5, network, next(network.parameters()))
 
 
 def test_styles_are_distributed_as_those_of_codes(mapping):
     source = torch.Generator().manual_seed(3)
-    wanted = mapping(torch.randn(20_000, 5, generator=source))
+    wanted = mapping.styles(torch.randn(20_000, 5, generator=source))
     styles = StyleSpace(mapping).styles(torch.randn(20_000, 7, generator=source))
     scale = wanted.std()
     torch.testing.assert_close(styles.mean(0), wanted.mean(0), rtol=0, atol=0.03 * scale.item())
@@ -35,7 +37,7 @@ def test_codes_are_drawn_from_the_seed_and_all_as_likely(mapping):
     x = space.start(2, torch.Generator().manual_seed(1))
     assert torch.equal(x, space.start(2, torch.Generator().manual_seed(1)))
     assert not torch.equal(x, space.start(2, torch.Generator().manual_seed(2)))
-    assert torch.equal(space.styles(x), mapping(x)) and torch.equal(space.prior(x), torch.zeros(2))
+    assert torch.equal(space.styles(x), mapping.styles(x)) and torch.equal(space.prior(x), torch.zeros(2))
 
 
 def test_unknown_space(mapping):

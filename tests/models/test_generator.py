@@ -9,6 +9,7 @@ import cips3d_ext
 from cips3d.config.loader import build, load_preset, preset_names
 from cips3d.models.generator import Generator
 from cips3d.models.generator_config import GeneratorConfig
+from cips3d.models.registry import GeneratorConfigs
 from cips3d.render import Camera, Draws, volume
 
 CONFIG = GeneratorConfig(
@@ -260,7 +261,8 @@ def test_wrong_styles(model, inputs):
 
 
 def test_presets():
-    presets = {name: build(GeneratorConfig, load_preset("generator", name), name) for name in preset_names("generator")}
+    names = preset_names("generator")
+    presets = {name: build(GeneratorConfigs, load_preset("generator", name), name) for name in names}
     assert presets["released"] == GeneratorConfig()
     assert presets["paper"] == dataclasses.replace(GeneratorConfig(), rgb_blocks=tuple(range(9)), skip_blocks=())
     out = Generator(presets["demo"]).render(

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from cips3d.models import view as view_module
 from cips3d.models.view import PANELS, view
 from cips3d.render import Camera, Draws, camera_rays
 from cips3d.render.volume import VolumeSettings
@@ -64,13 +63,13 @@ def test_images_are_the_generators(ball):
 
 
 def test_chunks_change_nothing_and_bound_the_rays(ball, monkeypatch):
-    whole, seen, render_features = panels_of(ball)[1], [], view_module.render_features
+    whole, seen, trace = panels_of(ball)[1], [], ball.trace
 
-    def record(field, films, rays, *rest):
+    def record(films, rays, *rest):
         seen.append(rays.directions.shape[1])
-        return render_features(field, films, rays, *rest)
+        return trace(films, rays, *rest)
 
-    monkeypatch.setattr(view_module, "render_features", record)
+    monkeypatch.setattr(ball, "trace", record)
     parts = panels_of(ball, ray_chunk=100)[1]
     assert max(seen) == 100 and len(seen) == math.ceil(SIDE**2 / 100)
     for name in PANELS:

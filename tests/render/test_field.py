@@ -79,9 +79,11 @@ def test_normals_and_meshes_of_a_field_with_view_directions():
     panels = view(model, *styles, camera, ("normal",), 4, SETTINGS, 9)
     assert panels["normal"].norm(dim=1).max() > 0.99
     rays = Rays(torch.tensor([[[0.0, 0.0, 1.0]]]), torch.tensor([[[0.0, 0.0, -1.0]]]))
-    assert render_normals(
-        model.field, model.field.films(torch.zeros(1, CONFIG.shape_style_dim)), rays, SETTINGS
-    ).shape == (1, 1, 3)
+    assert render_normals(model, model.field.films(torch.zeros(1, CONFIG.shape_style_dim)), rays, SETTINGS).shape == (
+        1,
+        1,
+        3,
+    )
     mesh = extract_mesh(model, styles[0], resolution=8, step=0.01)
     assert len(mesh.colours) == len(mesh.vertices) > 0
 

@@ -103,13 +103,13 @@ def test_whole_step(dtype):
     ema = Ema(step.generator, settings["ema_decay"], start=0)
 
     with torch.no_grad():
-        fake = judge.images(step.render("d_in"))
+        fake = step.discriminator.fakes(step.render("d_in"), use_aux=True)
     step.expect(fake, "d_fake", "image")
     d_optimizer = step.adam(step.discriminator, settings["lr_d"])
     d = discriminator_step(
         step.discriminator,
         d_optimizer,
-        judge.reals(step.get("real")),
+        torch.cat([step.get("real")] * 2),
         fake,
         judge,
         r1_weight=settings["r1_lambda"],
@@ -123,7 +123,7 @@ def test_whole_step(dtype):
     step.expect_moments(step.discriminator, d_optimizer, "D")
 
     g_optimizer = step.adam(step.generator, settings["lr_g"])
-    fake = judge.images(step.render("g_in", grad_rays=settings["grad_points"]))
+    fake = step.discriminator.fakes(step.render("g_in", grad_rays=settings["grad_points"]), use_aux=True)
     step.expect(fake.detach(), "g_fake", "image")
     g = generator_step(step.generator, step.discriminator, g_optimizer, fake, judge, clip_norm=settings["grad_clip"])
     step.expect(g.fake_logits, "g_preds")

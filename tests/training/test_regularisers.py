@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from cips3d.config import ConfigError
 from cips3d.data import TrainingBatches
 from cips3d.models.vgg import Vgg16Features
 from cips3d.render import Camera
+from cips3d.render.field import raw_density
 from cips3d.training import regularisers
 from cips3d.training.loop import open_images
 from cips3d.training.regularisers import (
@@ -19,7 +21,6 @@ from cips3d.training.regularisers import (
     eikonal,
     normal_variation,
     perceptual_distance,
-    raw_density,
 )
 from cips3d.training.trainer import Trainer
 from cips3d_ext import SirenField
@@ -72,7 +73,7 @@ def test_gradients_of_gradients_are_those_of_the_reference():
     points = 0.24 * (torch.rand(2, 2, 9, 3, dtype=torch.float64) - 0.5)
 
     def penalty_and_gradients(field):
-        density, gradient = density_and_gradient(field, field.films(w), points)
+        density, gradient = density_and_gradient(partial(raw_density, field, field.films(w)), points)
         total = normal_variation(density + 10, gradient) + eikonal(gradient[:, 0], 30.0)
         names = dict(field.named_parameters())
         found = torch.autograd.grad(total, list(names.values()), allow_unused=True)
@@ -210,7 +211,7 @@ def test_a_frozen_nerf_has_no_field_terms(make):
 
 def test_the_points_are_in_the_box_with_near_neighbours(make):
     trainer = make("regularisers.density_weight=1")
-    points = trainer.regularisers._points(torch.Generator().manual_seed(0))
+    points = trainer.regularisers._points(trainer.batch_size, torch.Generator().manual_seed(0))
     assert points.shape == (2, 2, 20, 3)
     assert points[:, 0].abs().max() <= 0.12 and points[:, 0].std() == pytest.approx(0.24 / math.sqrt(12), rel=0.2)
     assert (points[:, 0] - points[:, 1]).std() == pytest.approx(0.004 * 0.24, rel=0.2)

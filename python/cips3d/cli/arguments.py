@@ -100,6 +100,17 @@ def codes_of(model: TrainedModel, seeds: Sequence[int]) -> tuple[Tensor, Tensor]
     return torch.cat(shape), torch.cat(appearance)
 
 
+def check_appearance(model: TrainedModel, what: str, space: str = "w") -> None:
+    """Raises ValueError where shape and appearance have no styles (w), or no codes (z), of their own."""
+    config = model.generator.config
+    if not (config.z_appearance_dim if space == "z" else config.appearance_style_dim):
+        kind = "code" if space == "z" else "style"
+        raise ValueError(
+            f"{what}: in {config.model} one {kind} gives shape and appearance together; `cips3d interpolate` walks "
+            "between whole heads"
+        )
+
+
 def picture_path(out: Path | None, default: str) -> Path:
     """Where a picture goes; refuses names that are no .png before any work is done."""
     path = out or Path(default)

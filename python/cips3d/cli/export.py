@@ -13,7 +13,7 @@ import torch
 
 from cips3d.cli.arguments import add_source_arguments, describe, source_of
 from cips3d.files import written_whole
-from cips3d.models import export_official
+from cips3d.models import Generator, export_official
 from cips3d.training.model_file import SUFFIX
 from cips3d.training.trained import load_model
 
@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> None:
     if suffix == SUFFIX:
         model.save(args.out, describe(args))
     else:
+        if not isinstance(model.generator, Generator):
+            raise ValueError(f"--out: the public CIPS-3D code has no {model.generator.config.model}; write {SUFFIX}")
         state = export_official(model.generator)
         with written_whole(args.out) as file:
             torch.save(state, file)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cips3d.cli.arguments import add_model_arguments, check_seeds, codes_of, describe, model_of
+from cips3d.cli.arguments import add_model_arguments, check_appearance, check_seeds, codes_of, describe, model_of
 from cips3d.cli.render import PITCH_SPREADS, YAW_SPREADS
 from cips3d.data import image_grid
 from cips3d.models.editing import walk
@@ -64,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
     if not strip:
         check_format(out)
     model = model_of(args)
+    if args.vary != "both":
+        check_appearance(model, f"--vary {args.vary}", args.space)
     if strip:
         save_png(image_grid(_strip(model, args, frames), frames), out, describe(args))
     else:
@@ -93,9 +95,9 @@ def _styles(model: TrainedModel, args: argparse.Namespace, positions: Tensor) ->
     """Styles [T,W], [T,W'] at `positions` of the walk."""
     codes = codes_of(model, args.seeds)
     if args.space == "w":
-        codes = model.generator.map(*codes, args.psi)
+        codes = model.map(*codes, args.psi)
     shape, appearance = (
         walk(code, positions if args.vary in ("both", name) else torch.zeros_like(positions), args.space == "z")
         for name, code in zip(("shape", "appearance"), codes, strict=True)
     )
-    return (shape, appearance) if args.space == "w" else model.generator.map(shape, appearance, args.psi)
+    return (shape, appearance) if args.space == "w" else model.map(shape, appearance, args.psi)

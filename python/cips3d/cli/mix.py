@@ -14,7 +14,15 @@ from pathlib import Path
 
 import torch
 
-from cips3d.cli.arguments import add_model_arguments, check_seeds, codes_of, describe, model_of, picture_path
+from cips3d.cli.arguments import (
+    add_model_arguments,
+    check_appearance,
+    check_seeds,
+    codes_of,
+    describe,
+    model_of,
+    picture_path,
+)
 from cips3d.data import image_grid
 from cips3d.models.editing import mix_styles
 from cips3d.render.video import save_png
@@ -27,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--columns", type=int, nargs="+", required=True, metavar="SEED", help="heads that give the appearance"
     )
     parser.add_argument(
-        "--blocks", type=int, nargs="+", help="INR blocks, from 0, that the column styles (default: all)"
+        "--blocks", type=int, nargs="+", help="INR blocks (layers), from 0, that the column styles (default: all)"
     )
     parser.add_argument("--out", type=Path, help="picture to write (default mixed-ROWS-COLUMNS.png, seeds joined by _)")
 
@@ -37,14 +45,15 @@ def run(args: argparse.Namespace) -> None:
     check_seeds("--columns", *args.columns)
     out = picture_path(args.out, f"mixed-{'_'.join(map(str, args.rows))}-{'_'.join(map(str, args.columns))}.png")
     model = model_of(args)
+    check_appearance(model, "mix")
     rows, columns = len(args.rows), len(args.columns)
-    w_shape, w_appearance = model.generator.map(*codes_of(model, [*args.columns, *args.rows]), args.psi)
+    w_shape, w_appearance = model.map(*codes_of(model, [*args.columns, *args.rows]), args.psi)
     # Every picture's shape and appearance as indices into these: the columns' own heads, then row by row.
     shape, appearance = [*range(columns)], [*range(columns)]
     for row in range(columns, columns + rows):
         shape += [row] * (1 + columns)
         appearance += [row, *range(columns)]
-    count = model.generator.config.inr_blocks
+    count = model.generator.appearance_layers
     blocks = range(count) if args.blocks is None else args.blocks
     styles = mix_styles(w_appearance[shape], w_appearance[appearance], blocks, count)
     camera = model.camera_at(torch.zeros(len(shape)))

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import yaml
 
@@ -104,9 +104,17 @@ def override(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[str
     return result
 
 
-def build(cls: type[T], mapping: Mapping[str, Any], source: str) -> T:
-    """Make the dataclass `cls` from a mapping, checking every key and type; `source` names it in errors."""
-    return _build(cls, mapping, source, "")
+@overload
+def build(cls: type[T], mapping: Mapping[str, Any], source: str) -> T: ...
+@overload
+def build(cls: types.UnionType, mapping: Mapping[str, Any], source: str) -> Any: ...
+def build(cls: Any, mapping: Mapping[str, Any], source: str) -> Any:
+    """Make the dataclass `cls` from a mapping, checking every key and type; `source` names it in errors.
+
+    A union of dataclasses, here and in fields, is told apart by the key `model`, a Literal in each of them; without the
+    key it is the first one.
+    """
+    return _convert(cls, mapping, source, "")
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -153,6 +161,8 @@ def _convert(hint: Any, value: Any, source: str, path: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         rest = [argument for argument in arguments if argument is not type(None)]
+        if all(dataclasses.is_dataclass(argument) for argument in rest):
+            return _build(_chosen(rest, value, source, path), value, source, path)
         if len(rest) != 1:
             raise TypeError(f"{path}: the loader knows X | None but no other union")
         return _convert(rest[0], value, source, path)
@@ -175,6 +185,16 @@ def _convert(hint: Any, value: Any, source: str, path: str) -> Any:
     if type(value) is not hint:  # exact, so that true is no number
         raise wrong
     return value
+
+
+def _chosen(classes: list[Any], mapping: Any, source: str, where: str) -> Any:
+    """The dataclass whose `model` the mapping names."""
+    mapping = _as_mapping(mapping, f"{source}{_inside(where)}")
+    names = {typing.get_args(typing.get_type_hints(cls)["model"])[0]: cls for cls in classes}
+    name = mapping.get("model", next(iter(names)))
+    if name not in names:
+        raise ConfigError(f"{source}: there is no model {name!r}{_inside(where)}{_nearest(str(name), list(names))}")
+    return names[name]
 
 
 def _describe(hint: Any) -> str:

@@ -14,8 +14,7 @@ import yaml
 import cips3d_ext
 from cips3d.config.loader import ConfigError, build, load_preset, override, read_yaml, to_mapping
 from cips3d.files import written_whole
-from cips3d.models.discriminator import DiscriminatorConfig
-from cips3d.models.generator_config import GeneratorConfig
+from cips3d.models.registry import DiscriminatorConfigs, GeneratorConfigs
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,21 @@ class LossConfig:
     r1_every: int = 1  # steps between penalties, each then weighs r1_every times as much
     use_aux: bool = True  # the auxiliary discriminator sees the NeRF's own colours
     diff_augment: bool = False
+    # The generator learns from the fakes alone that the discriminator takes best (arXiv 2002.06224, pi-GAN): a part of
+    topk_decay: float = 0.99  # the batch that falls by this factor
+    topk_every: int = 0  # every so many steps (0: all fakes, always)
+    topk_least: float = 1.0  # down to this part
+
+    def __post_init__(self) -> None:
+        if not 0 < self.topk_decay <= 1 or not 0 < self.topk_least <= 1 or self.topk_every < 0:
+            raise ValueError(
+                "loss: topk_decay and topk_least must be in (0,1] and topk_every at least 0, got "
+                f"{self.topk_decay}, {self.topk_least} and {self.topk_every}"
+            )
+
+    def kept(self, step: int) -> float:
+        """The part of the fakes, the best ones, that the generator learns from at `step`."""
+        return max(self.topk_decay ** (step / self.topk_every), self.topk_least) if self.topk_every else 1.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,8 @@ class StageConfig:
     resolution: int
     share: float = 1.0  # its length as a part of the sum of all shares, of the run's steps or minutes
     fade_steps: int = 0  # over which the discriminator's layers for a new resolution are faded in
+    batch_size: int | None = None
+    samples_per_ray: int | None = None
     g_lr: float | None = None
     d_lr: float | None = None
     use_aux: bool | None = None
@@ -211,8 +227,8 @@ class OutputConfig:
 class TrainingConfig:
     """Everything that decides a training run, except where it runs and its seed."""
 
-    generator: GeneratorConfig
-    discriminator: DiscriminatorConfig
+    generator: GeneratorConfigs
+    discriminator: DiscriminatorConfigs
     data: DataConfig
     camera: CameraConfig
     render: RenderConfig
@@ -226,11 +242,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         with_aux = (self.loss.use_aux if stage.use_aux is None else stage.use_aux for stage in self.schedule.stages)
-        if any(with_aux) and not self.discriminator.aux_channels:
+        if any(with_aux) and not self.discriminator.has_aux:
             raise ValueError("use_aux is true but discriminator.aux_channels is empty; give channels or set it false")
         if self.schedule.resolution > self.discriminator.max_size:
             raise ValueError(
-                f"schedule.stages goes up to {self.schedule.resolution} but discriminator.main_channels reach only "
+                f"schedule.stages goes up to {self.schedule.resolution} but the discriminator's channels reach only "
                 f"{self.discriminator.max_size} pixels; add channels"
             )
 
@@ -245,11 +261,12 @@ class TrainingConfig:
         return dataclasses.replace(
             self,
             loss=chosen(self.loss, "use_aux", "diff_augment"),
-            optimizer=chosen(self.optimizer, "g_lr", "d_lr"),
-            render=chosen(self.render, "grad_rays", "density_noise_steps"),
+            optimizer=chosen(self.optimizer, "g_lr", "d_lr", "batch_size"),
+            render=chosen(self.render, "grad_rays", "density_noise_steps", "samples_per_ray"),
         )
 
 
+DEFAULT_MODEL = "cips3d"  # of a section that names none
 VERSION = "version"  # key of a written configuration: of the package that wrote it
 # What may change when a run goes on: how long it takes, how often it writes, where the same images lie, who decodes
 # them, and what happens at a corrupt one, without which a run that one stopped could not go on.
@@ -271,9 +288,8 @@ def load_training(name: str, assignments: Iterable[str] = ()) -> TrainingConfig:
     late = [a for a in assignments if not a.startswith("generator=")]
     mapping = override(mapping, early)
     if isinstance(mapping.get("generator"), str):
-        mapping["generator"] = to_mapping(
-            build(GeneratorConfig, load_preset("generator", mapping["generator"]), "generator")
-        )
+        preset = load_preset("generator", mapping["generator"])
+        mapping["generator"] = to_mapping(build(GeneratorConfigs, preset, "generator"))
     # Completed with the defaults before overriding, so that every key can be set, not only those the preset writes.
     config = build(TrainingConfig, mapping, f"training preset {name}")
     return build(TrainingConfig, override(to_mapping(config), late), f"training preset {name}")
@@ -322,13 +338,14 @@ def replace(config: TrainingConfig, section: str, **changes: Any) -> TrainingCon
 
 
 def _with_base(mapping: dict[str, Any]) -> dict[str, Any]:
-    """The values of a preset over those of its base, section by section."""
+    """The values of a preset over those of its base, section by section; networks of another model begin afresh."""
     if "base" not in mapping:
         return mapping
     result = _with_base(load_preset("training", mapping["base"]))
     for key, value in mapping.items():
         if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = result[key] | value
+            other = "model" in value and value["model"] != result[key].get("model", DEFAULT_MODEL)
+            result[key] = value if other else result[key] | value
         elif key != "base":
             result[key] = value
     return result

@@ -39,17 +39,14 @@ class TrainingBatches:
     ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"TrainingBatches: rank must be in [0, {world}), got {rank}")
-        if batch_size < 1 or batch_size % world:
-            raise ValueError(
-                f"TrainingBatches: batch_size must be at least 1 and a multiple of the {world} ranks, got {batch_size}"
-            )
         if workers < 0:
             raise ValueError(f"TrainingBatches: workers must be at least 0, got {workers}")
-        self.dataset, self.batch_size, self.rank, self.world = dataset, batch_size, rank, world
+        self.dataset, self.rank, self.world = dataset, rank, world
         self.workers, self.device = workers, torch.device(device)
         self._taken = InfiniteSampler(len(dataset), seed)
         self._decoded: Generator[Fetched, None, None] | None = None
         self.with_labels, self.labels = with_labels, torch.empty(0)
+        self.resize(batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         return self
@@ -67,6 +64,16 @@ class TrainingBatches:
         self._taken.position += self.batch_size
         self.labels = labels.to(self.device, non_blocking=True)
         return to_float(images.to(self.device, non_blocking=True))
+
+    def resize(self, batch_size: int) -> None:
+        """Go on from the next picture in batches of another size."""
+        if batch_size < 1 or batch_size % self.world:
+            raise ValueError(
+                f"TrainingBatches: batch_size must be at least 1 and a multiple of the {self.world} ranks, "
+                f"got {batch_size}"
+            )
+        self.close()
+        self.batch_size = batch_size
 
     def state_dict(self) -> dict[str, int]:
         return self._taken.state_dict()

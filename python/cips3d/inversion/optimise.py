@@ -110,8 +110,10 @@ class _Candidates:
     def __init__(self, model: TrainedModel, settings: InversionSettings) -> None:
         self.model, self.settings = model, settings
         source, generator = torch.Generator().manual_seed(settings.seed), model.generator
-        mappings = generator.shape_mapping, generator.appearance_mapping
-        self.spaces = [latent_space(settings.space, mapping) for mapping in mappings]
+        mappings = generator.mappings(model.camera_at(torch.zeros(1)).to(model.device))
+        # A model with one code has no styles of appearance: there is nothing to find.
+        self.spaces = [latent_space(settings.space, mapping) for mapping in mappings if mapping.z_dim]
+        self.missing = [mapping for mapping in mappings if not mapping.z_dim]
         count = settings.starts if settings.pose is None or settings.space == "z" else 1  # all would be the same one
         self.latents = [space.start(count, source) for space in self.spaces]
         limit = SEARCH_SPREADS if count > 1 else 0.0
@@ -119,7 +121,8 @@ class _Candidates:
         self.pose = torch.stack([yaws, torch.zeros(count)], 1).to(self.latents[0])
 
     def styles(self) -> tuple[Tensor, Tensor]:
-        shape, appearance = (space.styles(x) for space, x in zip(self.spaces, self.latents, strict=True))
+        found = [space.styles(x) for space, x in zip(self.spaces, self.latents, strict=True)]
+        shape, appearance = found + [mapping.like.new_empty(len(self.pose), 0) for mapping in self.missing]
         return shape, appearance
 
     def camera(self) -> Camera:
@@ -198,13 +201,14 @@ def _minimise(
 def _tuned(
     model: TrainedModel, styles: tuple[Tensor, Tensor], camera: Camera, target: Tensor, steps: int, progress: bool
 ) -> TrainedModel:
-    """The model with the weights of field and INR moved towards the target at fixed styles and pose.
+    """The model with its weights, but for the mapping's, moved towards the target at fixed styles and pose.
 
     Pivotal tuning (arXiv 2106.05744) without its regulariser: the steps are few.
     """
     generator = copy.deepcopy(model.generator)
     tuned = dataclasses.replace(model, generator=generator)
-    parameters = [p.requires_grad_() for part in (generator.field, generator.inr) for p in part.parameters()]
+    mapping = {id(parameter) for parameter in generator.mapping_parameters()}
+    parameters = [p.requires_grad_() for p in generator.parameters() if id(p) not in mapping]
 
     def loss() -> tuple[Tensor, Tensor]:
         image = _render(tuned, styles, camera, target.shape[-1])

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from cips3d.models.mapping import MappingNetwork
+from cips3d.models.base import Mapping
 
 STYLES = 10_000  # codes whose styles give the mean and the covariance; the truncation's mean takes as many
 SPACES = ("w", "z")
@@ -37,10 +37,10 @@ class StyleSpace(LatentSpace):
     """
 
     @torch.no_grad()
-    def __init__(self, mapping: MappingNetwork, count: int = STYLES, seed: int = 0) -> None:
-        like = next(mapping.parameters())
+    def __init__(self, mapping: Mapping, count: int = STYLES, seed: int = 0) -> None:
+        like = mapping.like
         z = torch.randn(count, mapping.z_dim, generator=torch.Generator().manual_seed(seed))
-        w = mapping(z.to(like)).double()
+        w = mapping.styles(z.to(like)).double()
         values, vectors = torch.linalg.eigh(torch.cov(w.mT))
         self.mean = w.mean(0, keepdim=True).to(like)
         self.basis = (vectors * values.clamp(min=0).sqrt()).mT.to(like)  # [W,W], an axis a row
@@ -59,21 +59,21 @@ class StyleSpace(LatentSpace):
 class CodeSpace(LatentSpace):
     """Codes z: every result is a head that `cips3d generate` could draw, and few pictures are matched closely."""
 
-    def __init__(self, mapping: MappingNetwork) -> None:
+    def __init__(self, mapping: Mapping) -> None:
         self.mapping = mapping
 
     def start(self, count: int, generator: torch.Generator) -> Tensor:
         """Random codes: there is no mean one, since the mapping network normalises their length."""
-        return torch.randn(count, self.mapping.z_dim, generator=generator).to(next(self.mapping.parameters()))
+        return torch.randn(count, self.mapping.z_dim, generator=generator).to(self.mapping.like)
 
     def styles(self, x: Tensor) -> Tensor:
-        return self.mapping(x)
+        return self.mapping.styles(x)
 
     def prior(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x))
 
 
-def latent_space(name: str, mapping: MappingNetwork) -> LatentSpace:
+def latent_space(name: str, mapping: Mapping) -> LatentSpace:
     """The space `name` of `mapping`. Raises ValueError for another name than "w" or "z"."""
     if name not in SPACES:
         raise ValueError(f"latent_space: wanted one of {', '.join(SPACES)}, got {name!r}")

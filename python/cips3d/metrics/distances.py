@@ -118,7 +118,8 @@ def generated_features(
     def features(chunk: int) -> Tensor:
         number = min(CHUNK, count - chunk * CHUNK)
         of_codes, of_poses = seeds[chunk]
-        images = model.images(*model.codes(number, of_codes), model.poses(number, of_poses))
+        poses = model.poses(number, of_poses)
+        images = model.images(*model.codes(number, of_codes), poses, pose=poses)
         return extractor.features(to_uint8(images))
 
     return _shared(len(seeds), features, progress, "generated")

@@ -1,4 +1,7 @@
-"""The networks of CIPS-3D, import and export of the official state dicts; `view` and `mesh` show a generator."""
+"""The networks of CIPS-3D and, a folder each, of other models; `base` is what all offer, `registry` lists them.
+
+Import and export of the official state dicts; `view` and `mesh` show a generator.
+"""
 
 from cips3d.models.discriminator import Discriminator, DiscriminatorConfig
 from cips3d.models.generator import Generator

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cips3d.models.augment import AugmentDraws, diff_augment
+from cips3d.models.base import BaseDiscriminator
 
 SMALLEST_SIZE = 4  # side of the last feature map, where the image becomes one vector
 BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)  # binomial low-pass of StyleGAN2, applied before every stride-2 convolution
@@ -36,6 +37,7 @@ class DiscriminatorConfig:
     main_channels: tuple[int, ...] = (512, 512, 512, 512, 512, 256, 128, 64, 32)
     aux_channels: tuple[int, ...] = (256, 256, 256, 256, 256, 256, 128, 64, 32)
     stddev_group: int = 0
+    model: Literal["cips3d"] = "cips3d"
 
     def __post_init__(self) -> None:
         if self.stddev_group < 0 or self.stddev_group == 1:
@@ -48,6 +50,10 @@ class DiscriminatorConfig:
     def max_size(self) -> int:
         """Side of the largest image either part accepts, in pixels."""
         return SMALLEST_SIZE * 2 ** (len(self.main_channels) - 1)
+
+    @property
+    def has_aux(self) -> bool:
+        return bool(self.aux_channels)
 
 
 class EqualConv2d(nn.Module):
@@ -241,7 +247,7 @@ class ImageDiscriminator(nn.Module):
         return self.output(x)
 
 
-class Discriminator(nn.Module):
+class Discriminator(BaseDiscriminator):
     """The main discriminator and, where configured, the auxiliary one (released: `Discriminator_MultiScale_Aux`).
 
     `channels_last` lays weights and feature maps out as B,H,W,C in memory; shapes and numbers stay what they are.
@@ -257,7 +263,13 @@ class Discriminator(nn.Module):
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # missing in torch's annotations
 
     def forward(
-        self, images: Tensor, alpha: float = 1.0, use_aux: bool = False, augment: AugmentDraws | None = None
+        self,
+        images: Tensor,
+        alpha: float = 1.0,
+        use_aux: bool = False,
+        augment: AugmentDraws | None = None,
+        labels: Tensor | None = None,
+        shown: int = 0,
     ) -> Tensor:
         """Logits [B,1] of images [B,3,S,S] in [-1,1].
 

@@ -9,13 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cips3d.models.base import BaseGenerator
 from cips3d.models.generator import Generator
 
 SMALLEST_SINE = 1e-6  # of the angle between two codes, below which the arc between them is as good as straight
 
 
 @torch.no_grad()
-def blend(base: Generator, target: Generator, strength: float, blocks: Sequence[int] | None = None) -> Generator:
+def blend(
+    base: BaseGenerator, target: BaseGenerator, strength: float, blocks: Sequence[int] | None = None
+) -> Generator:
     """A copy of `base` whose INR blocks, with their to-RGB heads, have gone `strength` of the way to those of `target`.
 
     0 is base; 1 swaps the chosen `blocks` (the official web demo: blocks 3 to 8). Without `blocks` all take part, and
@@ -23,6 +26,8 @@ def blend(base: Generator, target: Generator, strength: float, blocks: Sequence[
     should be one that was transferred from base with frozen NeRF. Raises ValueError for generators of other
     configurations, strengths outside [0,1] and blocks that there are not.
     """
+    if not isinstance(base, Generator):
+        raise ValueError(f"blend: {base.config.model} has no INR to blend; wanted models of CIPS-3D")
     count = base.config.inr_blocks
     if target.config != base.config:
         raise ValueError("blend: base and target must have the same configuration; transfer with `cips3d train --from`")

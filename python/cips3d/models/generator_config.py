@@ -29,6 +29,7 @@ class GeneratorConfig:
     box_side: float = 0.24  # cube in world units that the field sees as [-1,1]^3: as long as the ray interval
     near: float = 0.88  # ray interval, distance from the camera in world units
     far: float = 1.12
+    model: Literal["cips3d"] = "cips3d"
 
     def __post_init__(self) -> None:
         for name in ("rgb_blocks", "skip_blocks"):
@@ -44,5 +45,15 @@ class GeneratorConfig:
                 f"GeneratorConfig: block 0 cannot be in skip_blocks, its input has feature_dim = {self.feature_dim} "
                 f"channels and its output inr_width = {self.inr_width}"
             )
-        if not 0 <= self.near < self.far:
-            raise ValueError(f"GeneratorConfig: wanted 0 <= near < far, got near={self.near}, far={self.far}")
+        check_interval("GeneratorConfig", self.near, self.far)
+
+    @property
+    def most_layers(self) -> int:
+        """The largest number of layers of one kind, each with tensors of its own."""
+        return max(self.shape_mapping_layers, self.appearance_mapping_layers, self.field_layers, self.inr_blocks)
+
+
+def check_interval(name: str, near: float, far: float) -> None:
+    """Raises ValueError unless rays between these depths have a length."""
+    if not 0 <= near < far:
+        raise ValueError(f"{name}: wanted 0 <= near < far, got near={near}, far={far}")

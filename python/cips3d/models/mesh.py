@@ -17,8 +17,8 @@ from trimesh.exchange.obj import export_obj
 from trimesh.exchange.ply import export_ply
 
 from cips3d.files import written_whole
-from cips3d.models.generator import Generator
-from cips3d_ext import Films, SirenFieldOutput
+from cips3d.models.base import BaseGenerator
+from cips3d_ext import SirenFieldOutput
 
 FORMATS = (".ply", ".obj", ".glb")
 POINTS_AT_A_TIME = 2**18  # in the field: bounds the memory at any resolution, except for the grid of 4 bytes a point
@@ -41,7 +41,7 @@ class Mesh(NamedTuple):
 
 @torch.no_grad()
 def extract_mesh(
-    generator: Generator,
+    generator: BaseGenerator,
     w_shape: Tensor,
     resolution: int,
     step: float,
@@ -56,12 +56,12 @@ def extract_mesh(
     """
     if not 2 <= resolution <= MAX_RESOLUTION:
         raise ValueError(f"extract_mesh: resolution must be in 2 .. {MAX_RESOLUTION}, got {resolution}")
-    films = generator.field.films(w_shape)
-    grid = _density_grid(generator, films, resolution, progress)
-    vertices, faces = _surface(grid, _opacity_level(grid, step) if level is None else level)
+    field = generator.field_of(w_shape)
+    grid = _density_grid(generator, field, w_shape, resolution, progress)
+    vertices, faces = _surface(grid, _opacity_level(grid, step, generator.activation) if level is None else level)
     side = generator.config.box_side
     vertices = (vertices * (side / (resolution - 1)) - side / 2).astype(np.float32)
-    return Mesh(vertices, faces, _colours(generator, films, vertices))
+    return Mesh(vertices, faces, _colours(generator, field, w_shape, vertices))
 
 
 def check_format(path: Path) -> None:
@@ -89,34 +89,38 @@ def write_mesh(mesh: Mesh, path: Path, comment: str = "") -> None:
         file.write(data)
 
 
-def _density_grid(generator: Generator, films: Films, resolution: int, progress: Progress) -> np.ndarray:
+def _density_grid(
+    generator: BaseGenerator, field: Any, like: Tensor, resolution: int, progress: Progress
+) -> np.ndarray:
     """The density [R,R,R] float32 over x, y, z from one face of the box to the other."""
-    half, like = generator.config.box_side / 2, films.gamma[0]
+    half = generator.config.box_side / 2
     axis = torch.linspace(-half, half, resolution, device=like.device, dtype=like.dtype)
     grid = np.empty(resolution**3, dtype=np.float32)
     for start in progress(range(0, len(grid), POINTS_AT_A_TIME)):
         index = torch.arange(start, min(start + POINTS_AT_A_TIME, len(grid)), device=axis.device)
         x, y, z = index // resolution**2, index // resolution % resolution, index % resolution
-        density = _query(generator, films, axis[torch.stack([x, y, z], -1)]).density[0]
+        density = _query(generator, field, axis[torch.stack([x, y, z], -1)]).density[0]
         grid[start : start + len(index)] = density.float().cpu().numpy()
     return grid.reshape(resolution, resolution, resolution)
 
 
-def _query(generator: Generator, films: Films, points: Tensor) -> SirenFieldOutput:
+def _query(generator: BaseGenerator, field: Any, points: Tensor) -> SirenFieldOutput:
     """The field at points [N,3], seen from in front where its colours depend on the view."""
-    front = points.new_tensor([[FRONT]]) if generator.field.view_directions else None
-    return generator.field(points[None], films, front)
+    return generator.query(field, points[None], points.new_tensor([[FRONT]]))
 
 
-def _opacity_level(grid: np.ndarray, step: float) -> float:
+def _opacity_level(grid: np.ndarray, step: float, activation: str) -> float:
     """The density whose opacity over `step` best parts the opacities into two groups.
 
     Opacities, since the densities of full space differ at will without a difference to be seen.
     """
     stride = max(1, len(grid) // LEVEL_GRID)
-    opacity = 1 - np.exp(-step * np.maximum(grid[::stride, ::stride, ::stride], 0))
+    empty, coarse = grid.dtype.type(0), grid[::stride, ::stride, ::stride]
+    density = np.logaddexp(coarse, empty) if activation == "softplus" else np.maximum(coarse, empty)
+    opacity = 1 - np.exp(-step * density)
     threshold = min(threshold_otsu(opacity.ravel()), 1 - np.finfo(opacity.dtype).eps)  # all opaque: no infinite level
-    return float(np.log1p(-threshold) / -step)
+    level = float(np.log1p(-threshold) / -step)
+    return float(np.log(np.expm1(level))) if activation == "softplus" else level
 
 
 def _surface(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -133,12 +137,12 @@ def _surface(grid: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     return (vertices - 1).clip(0, len(grid) - 1), faces
 
 
-def _colours(generator: Generator, films: Films, vertices: np.ndarray) -> np.ndarray:
+def _colours(generator: BaseGenerator, field: Any, like: Tensor, vertices: np.ndarray) -> np.ndarray:
     """The NeRF's own colours at the vertices, uint8 [V,3]."""
     colours = np.empty(vertices.shape, dtype=np.uint8)
     for start in range(0, len(vertices), POINTS_AT_A_TIME):
         part = slice(start, start + POINTS_AT_A_TIME)
-        features = _query(generator, films, torch.from_numpy(vertices[part]).to(films.gamma[0])).features
+        features = _query(generator, field, torch.from_numpy(vertices[part]).to(like)).features
         assert features is not None
         rgb = generator.nerf_colours(features)[0].float()
         colours[part] = ((rgb + 1) * 127.5).round().byte().cpu().numpy()

@@ -62,7 +62,7 @@ def load_official(source: str | PathLike[str] | Mapping[str, Tensor], impl: str 
     is in eval mode, trainable, on the CPU (or the tensors' device), in the stored dtypes; `impl` goes to the
     generator's ops. `model.official` is an `OfficialReport`, also logged. Raises ValueError naming what does not fit.
     """
-    state = _read(source)
+    state = read_state(source)
     kind = _recognise(state)
     model: Generator | Discriminator
     with torch.device("meta"):
@@ -116,7 +116,8 @@ def official_layout(model: Generator | Discriminator) -> Layout:
     return generator_layout(model) if isinstance(model, Generator) else discriminator_layout(model)
 
 
-def _read(source: str | PathLike[str] | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def read_state(source: str | PathLike[str] | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The state dict in a file, or as it is; ValueError if it holds other things than floating-point tensors."""
     state = source if isinstance(source, Mapping) else _read_file(source)
     if isinstance(state, Mapping):
         others = tuple(f"{key}: {kind}" for key, value in state.items() if (kind := _kind_of_other(value)))

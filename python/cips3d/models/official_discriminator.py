@@ -21,7 +21,8 @@ def read_discriminator(state: Mapping[str, Tensor]) -> DiscriminatorConfig:
             "load_official: this is an auxiliary discriminator alone (its first convolutions downsample); "
             "load the joint state dict that contains it"
         )
-    return DiscriminatorConfig(main, _channels(state, AUX_PREFIX) if joint else ())
+    aux = _channels(state, AUX_PREFIX) if joint else ()
+    return DiscriminatorConfig(main_channels=main, aux_channels=aux)
 
 
 def discriminator_layout(model: Discriminator) -> Layout:

@@ -23,6 +23,8 @@ class Draws:
     density_noise_coarse  [B,R,N] standard normal, multiplied by density_noise_std, for the importance weights only
     density_noise         [B,R,M] the same for the final integration, indexed by increasing depth after merging
     permutation           [R] int64, shared by the batch: its first grad_rays entries are the rays that carry gradient
+    layer_noise           [B,...] standard normal, for layers that take it (`BaseGenerator.noise_shapes`); never drawn
+                          here: None is no noise
     """
 
     jitter: Tensor | None = None
@@ -30,6 +32,7 @@ class Draws:
     density_noise_coarse: Tensor | None = None
     density_noise: Tensor | None = None
     permutation: Tensor | None = None
+    layer_noise: tuple[Tensor, ...] | None = None
 
     @classmethod
     def none(
@@ -71,7 +74,7 @@ class Draws:
         return cls(jitter=uniform(JITTER_STREAM), u=uniform(U_STREAM))
 
     def take(self, rays: slice | Tensor) -> Draws:
-        """The draws of the chosen rays (indices along R), without the permutation."""
+        """The draws of the chosen rays (indices along R), without the permutation and the layers' noise."""
 
         def chosen(field: Tensor | None) -> Tensor | None:
             return field if field is None or field.shape[1] == 1 else field[:, rays]
@@ -85,7 +88,8 @@ class Draws:
             return field if field is None or len(field) == 1 else field[images].clone()
 
         fields = chosen(self.jitter), chosen(self.u), chosen(self.density_noise_coarse), chosen(self.density_noise)
-        return Draws(*fields, permutation=self.permutation)
+        layers = None if self.layer_noise is None else tuple(noise[images].clone() for noise in self.layer_noise)
+        return Draws(*fields, permutation=self.permutation, layer_noise=layers)
 
 
 def complete_draws(
@@ -129,7 +133,8 @@ def complete_draws(
     coarse_noise = numbers("density_noise_coarse", hierarchical and noisy, torch.randn, samples)
     u = numbers("u", hierarchical, torch.rand, samples)
     noise = numbers("density_noise", noisy, torch.randn, merged)
-    return Draws(jitter, u, coarse_noise, noise, permutation)
+    layers = None if draws.layer_noise is None else tuple(each.to(device, dtype) for each in draws.layer_noise)
+    return Draws(jitter, u, coarse_noise, noise, permutation, layers)
 
 
 def _permutation(

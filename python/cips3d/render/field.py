@@ -9,8 +9,9 @@ import math
 from typing import TYPE_CHECKING, cast
 
 import torch
+from torch import Tensor
 
-from cips3d_ext import FiLMSine, SirenField
+from cips3d_ext import Films, FiLMSine, SirenField, siren_field
 
 if TYPE_CHECKING:
     from cips3d.models.generator_config import GeneratorConfig
@@ -41,6 +42,13 @@ def make_field(config: GeneratorConfig, impl: str = "auto") -> SirenField:
     if fixed:
         _fix_encoding(cast(FiLMSine, field.layers[0]))
     return field
+
+
+def raw_density(field: SirenField, films: Films, points: Tensor) -> Tensor:
+    """The density [B,*] before its activation at points [B,*,3]; colours are not computed."""
+    trunk = field.arguments() | {"colour": None, "feature": None}
+    depth = len(field.layers)
+    return siren_field(points, **trunk, gamma=films.gamma[:depth], beta=films.beta[:depth]).density
 
 
 @torch.no_grad()

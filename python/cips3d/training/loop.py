@@ -51,7 +51,8 @@ def train(
     (non-finite losses), PeerError (another process failed).
     """
     distributed.check_same((config, start_from), "the configuration")
-    distributed.own_rows(config.optimizer.batch_size)  # there must be a part for each, before anything is written
+    for index in range(len(config.schedule.stages)):  # there must be a part for each, before anything is written
+        distributed.own_rows(config.at_stage(index).optimizer.batch_size)
     checkpoint = run_dir / LATEST
     # The folder first: a run that cannot be written should say so before it renders a data set.
     state = distributed.from_main(lambda: _enter_folder(config, run_dir))

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def generator_loss(fake_logits: Tensor) -> Tensor:
-    """mean softplus(-D(G(z))) of logits [B,1]."""
-    return F.softplus(-fake_logits).mean()
+def generator_loss(fake_logits: Tensor, weights: Tensor | None = None) -> Tensor:
+    """mean softplus(-D(G(z))) of logits [B,1], weighed by `weights` [B,1]."""
+    losses = F.softplus(-fake_logits)
+    return (losses if weights is None else losses * weights).mean()
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from cips3d.config.loader import ConfigError, build, to_mapping
 from cips3d.config.training import CameraConfig, RenderConfig
 from cips3d.files import written_whole
-from cips3d.models.generator_config import GeneratorConfig
+from cips3d.models.registry import GeneratorConfigs
 
 FORMAT = "cips3d-model-1"
 SUFFIX = ".safetensors"
@@ -26,7 +26,7 @@ SHIPPED = Path(str(resources.files("cips3d") / "pretrained" / f"synthetic_heads{
 class ModelConfig:
     """What a generator is and what it was trained for; `resolution` is the side of its images in pixels."""
 
-    generator: GeneratorConfig
+    generator: GeneratorConfigs
     camera: CameraConfig
     render: RenderConfig
     resolution: int
@@ -59,8 +59,7 @@ def read_model_file(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ConfigError(f"the model {path} cannot be read or is damaged: {error}") from error
     config = build(ModelConfig, mapping, str(path))
-    ours = config.generator
-    layers = ours.shape_mapping_layers, ours.appearance_mapping_layers, ours.field_layers, ours.inr_blocks
-    if max(layers) > len(state):  # each has tensors of its own: refused before so many modules are made
+    layers = config.generator.most_layers
+    if layers > len(state):  # each has tensors of its own: refused before so many modules are made
         raise ConfigError(f"the model {path} is damaged: it says {layers} layers and has {len(state)} tensors")
     return config, state

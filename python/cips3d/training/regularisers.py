@@ -3,7 +3,8 @@
 Formulas, for a batch of B fakes x of codes z, z' and camera angles a (standardised: of mean 0 and spread 1):
 
 pose        mean (E_a(x) - a)^2         `pos_lambda` of pi-GAN's public code: the picture must show the commanded pose
-style       mean (E_z(x) - z')^2        its `z_lambda`, and InfoGAN (arXiv 1606.03657): and the appearance code
+style       mean (E_z(x) - z')^2        its `z_lambda`, and InfoGAN (arXiv 1606.03657): and the appearance code, or z
+                                        where there is none
 perceptual  sum_k mean (F_k(x) - F_k(x_nerf))^2     feature maps F_k (arXiv 1603.08155) of the INR's image and the
                                         NeRF's own; StyleNeRF's NeRF path regularisation (arXiv 2110.08985) in features
 density     mean |s(p) - s(p + e)|      total variation as in EG3D's public code (arXiv 2112.07945): s the raw density,
@@ -19,6 +20,7 @@ The encoder E is a small network that learns from the fakes alone, while the gen
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +30,12 @@ from torch import Tensor
 
 from cips3d.config.loader import ConfigError
 from cips3d.config.training import TrainingConfig
-from cips3d.distributed import average_, own_rows
+from cips3d.distributed import average_, own_rows, world_size
 from cips3d.metrics.regressor import Regressor
-from cips3d.models.generator import Generator
+from cips3d.models.base import BaseGenerator
 from cips3d.models.vgg import load_vgg16
 from cips3d.render.image import RenderOutput
 from cips3d.render.rays import Camera
-from cips3d_ext import Films, SirenField, siren_field
 
 POINTS = 1000  # of each head, with a neighbour each (EG3D)
 NEIGHBOUR = 0.004  # their distance's spread as a part of the box's side (EG3D)
@@ -45,11 +46,16 @@ FeatureMaps = Callable[[Tensor], list[Tensor]]
 
 
 class Codes(NamedTuple):
-    """What a batch of B fakes was made of: codes [B,Z], [B,Z'] and cameras."""
+    """What a batch of B fakes was made of: codes [B,Z], [B,Z'] and cameras.
+
+    `pose` and `mixing` are what some models map the codes with (`BaseGenerator.map_training`).
+    """
 
     z_shape: Tensor
     z_appearance: Tensor
     camera: Camera
+    pose: Camera | None = None
+    mixing: Tensor | None = None
 
 
 class Penalty(NamedTuple):
@@ -70,13 +76,16 @@ class Regularisers:
         self.encoder: Regressor | None = None
         self.features: FeatureMaps | None = None
         if self.weights.keys() & {"pose", "style"}:
-            self.encoder = Regressor(ANGLES + config.generator.z_appearance_dim).to(device)
+            codes = config.generator.z_appearance_dim or config.generator.z_shape_dim
+            self.encoder = Regressor(ANGLES + codes).to(device)
             rates = config.optimizer
             self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=rates.g_lr, betas=rates.betas)
         if "perceptual" in self.weights:
             self.features = _feature_network(config.regularisers.perceptual_network, device)
 
-    def __call__(self, generator: Generator, codes: Codes, fake: RenderOutput, rng: torch.Generator) -> Penalty | None:
+    def __call__(
+        self, generator: BaseGenerator, codes: Codes, fake: RenderOutput, rng: torch.Generator
+    ) -> Penalty | None:
         """The penalty of this process's part of a batch; without any weight None, and `rng` draws nothing."""
         if not self.weights:
             return None
@@ -87,11 +96,12 @@ class Regularisers:
             if "pose" in self.weights:
                 terms["pose"] = mean_square(told[:, :ANGLES], self._angles(codes.camera))
             if "style" in self.weights:
-                terms["style"] = mean_square(told[:, ANGLES:], codes.z_appearance)
+                code = codes.z_appearance if codes.z_appearance.shape[1] else codes.z_shape
+                terms["style"] = mean_square(told[:, ANGLES:], code)
         if self.features is not None:
             terms["perceptual"] = perceptual_distance(self.features, image, nerf_image)
         # A frozen NeRF would get no gradient from these.
-        if self.weights.keys() & FIELD_TERMS and generator.field.density.weight.requires_grad:
+        if self.weights.keys() & FIELD_TERMS and all(p.requires_grad for p in generator.nerf_parameters()):
             terms |= self._of_the_field(generator, codes, rng)
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum() if terms else None
         return None if total is None else Penalty(total, terms)
@@ -120,12 +130,13 @@ class Regularisers:
         spreads = pitch_yaw.new_tensor([pose.yaw_std or 1.0, pose.pitch_std or 1.0])
         return (pitch_yaw.flip(-1) - means) / spreads
 
-    def _of_the_field(self, generator: Generator, codes: Codes, rng: torch.Generator) -> dict[str, Tensor]:
-        points = self._points(rng)
-        films = generator.field.films(generator.shape_mapping(codes.z_shape))
+    def _of_the_field(self, generator: BaseGenerator, codes: Codes, rng: torch.Generator) -> dict[str, Tensor]:
+        points = self._points(len(codes.z_shape) * world_size(), rng)
+        field = generator.field_of(generator.map_shape(codes.z_shape, codes.pose))
+        density_at = partial(generator.density, field)
         if not self.weights.keys() & {"normal", "eikonal"}:
-            return {"density": density_variation(raw_density(generator.field, films, points))}
-        density, gradient = density_and_gradient(generator.field, films, points)
+            return {"density": density_variation(density_at(points))}
+        density, gradient = density_and_gradient(density_at, points)
         terms = {
             "density": lambda: density_variation(density),
             "normal": lambda: normal_variation(density, gradient),
@@ -133,9 +144,9 @@ class Regularisers:
         }
         return {name: term() for name, term in terms.items() if name in self.weights}
 
-    def _points(self, rng: torch.Generator) -> Tensor:
+    def _points(self, batch: int, rng: torch.Generator) -> Tensor:
         """Points [B,2,POINTS,3] uniform in the box, and a neighbour of each: this process's rows of the batch's."""
-        batch, side = self.config.optimizer.batch_size, self.config.generator.box_side
+        side = self.config.generator.box_side
         points = side * (torch.rand(batch, POINTS, 3, generator=rng, device=rng.device) - 0.5)
         offsets = NEIGHBOUR * side * torch.randn(batch, POINTS, 3, generator=rng, device=rng.device)
         return torch.stack([points, points + offsets], 1)[own_rows(batch)]
@@ -151,17 +162,10 @@ def perceptual_distance(features: FeatureMaps, a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([mean_square(map_a, map_b) for map_a, map_b in pairs]).sum()
 
 
-def raw_density(field: SirenField, films: Films, points: Tensor) -> Tensor:
-    """The density [B,*] before its activation at points [B,*,3]; colours are not computed."""
-    trunk = field.arguments() | {"colour": None, "feature": None}
-    depth = len(field.layers)
-    return siren_field(points, **trunk, gamma=films.gamma[:depth], beta=films.beta[:depth]).density
-
-
-def density_and_gradient(field: SirenField, films: Films, points: Tensor) -> tuple[Tensor, Tensor]:
-    """The density [B,*] at points [B,*,3] and its gradient [B,*,3]; both have gradients towards field and films."""
+def density_and_gradient(density_at: Callable[[Tensor], Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
+    """The density [B,*] at points [B,*,3] and its gradient [B,*,3]; both have gradients towards the field."""
     points = points.detach().requires_grad_()
-    density = raw_density(field, films, points)
+    density = density_at(points)
     (gradient,) = torch.autograd.grad(density.sum(), points, create_graph=True)
     return density, gradient
 

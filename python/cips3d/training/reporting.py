@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cips3d.config.loader import to_mapping
-from cips3d.models.generator import Generator
+from cips3d.models.base import BaseGenerator
 from cips3d.render.video import save_png, write_video
 from cips3d.training.logs import Log, TensorBoardLog, WandbLog
 from cips3d.training.snapshots import SEED, VIDEO_FPS, overview, turning_heads
@@ -72,7 +72,7 @@ class Reporter:
         for log in self.logs:
             log.close()
 
-    def _model(self, generator: Generator) -> TrainedModel:
+    def _model(self, generator: BaseGenerator) -> TrainedModel:
         config = self.trainer.config
         return TrainedModel(generator, config.camera, config.render, config.schedule.resolution)
 

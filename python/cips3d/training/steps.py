@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from cips3d.distributed import average_
+from cips3d.distributed import average_, gather
 from cips3d.models.augment import AugmentDraws
-from cips3d.models.discriminator import Discriminator
-from cips3d.render.image import RenderOutput
+from cips3d.models.base import BaseDiscriminator
 from cips3d.training.losses import discriminator_loss, generator_loss, r1_gradient_norm
 
 
@@ -24,22 +24,26 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Judge:
-    """How the discriminator looks at images: fade-in `alpha`, with or without the auxiliary part."""
+    """How the discriminator looks at images: fade-in `alpha`, with or without the auxiliary part, how much it has seen.
+
+    `shown` counts training images, for what models change with it.
+    """
 
     alpha: float = 1.0
     use_aux: bool = True
+    shown: int = 0
 
-    def images(self, rendered: RenderOutput) -> Tensor:
-        """The images to be judged: [B,3,H,W], or main then auxiliary images [2B,3,H,W]."""
-        return torch.cat([rendered.image, rendered.aux_image]) if self.use_aux else rendered.image
-
-    def reals(self, real: Tensor) -> Tensor:
-        """Real images in the same arrangement: both parts see the same ones."""
-        return torch.cat([real, real]) if self.use_aux else real
-
-    def logits(self, discriminator: Discriminator, images: Tensor, augment: AugmentDraws | None) -> Tensor:
+    def logits(
+        self,
+        discriminator: BaseDiscriminator,
+        images: Tensor,
+        augment: AugmentDraws | None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Logits [B,1], in float32 at least: softplus and its mean should not be rounded to bfloat16."""
-        logits = discriminator(images, alpha=self.alpha, use_aux=self.use_aux, augment=augment)
+        logits = discriminator(
+            images, alpha=self.alpha, use_aux=self.use_aux, augment=augment, labels=labels, shown=self.shown
+        )
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -65,7 +69,7 @@ class GeneratorStep(NamedTuple):
 
 
 def discriminator_step(
-    discriminator: Discriminator,
+    discriminator: BaseDiscriminator,
     optimizer: Optimizer,
     real: Tensor,
     fake: Tensor,
@@ -74,18 +78,19 @@ def discriminator_step(
     r1_weight: float,
     clip_norm: float,
     augments: tuple[AugmentDraws, AugmentDraws] | None = None,
+    labels: tuple[Tensor | None, Tensor | None] = (None, None),
     precision: torch.dtype | None = None,
 ) -> DiscriminatorStep:
     """Adam on mean(softplus(D(fake)) + softplus(-D(real)) + r1_weight/2 ||dD/dx||^2).
 
-    `real` and `fake` are arranged by `judge`; r1_weight 0 leaves the penalty out; `augments` are for real and fake;
-    `precision` is the autocast dtype, or None. Raises NonFiniteError before touching a weight.
+    `real` and `fake` are arranged by the discriminator; r1_weight 0 leaves the penalty out; `augments` and `labels` are
+    for real and fake; `precision` is the autocast dtype, or None. Raises NonFiniteError before touching a weight.
     """
     augment_real, augment_fake = augments or (None, None)
     real = real.detach().requires_grad_(r1_weight > 0)
     with torch.autocast(real.device.type, dtype=precision, enabled=precision is not None):
-        fake_logits = judge.logits(discriminator, fake.detach(), augment_fake)
-        real_logits = judge.logits(discriminator, real, augment_real)
+        fake_logits = judge.logits(discriminator, fake.detach(), augment_fake, labels[1])
+        real_logits = judge.logits(discriminator, real, augment_real, labels[0])
     r1 = r1_gradient_norm(real_logits, real) if r1_weight > 0 else real.new_zeros(0)
     loss = discriminator_loss(real_logits, fake_logits)
     if r1_weight > 0:
@@ -96,30 +101,40 @@ def discriminator_step(
 
 def generator_step(
     generator: nn.Module,
-    discriminator: Discriminator,
+    discriminator: BaseDiscriminator,
     optimizer: Optimizer,
     fake: Tensor,
     judge: Judge,
     *,
     clip_norm: float,
     augment: AugmentDraws | None = None,
+    labels: Tensor | None = None,
+    kept: float = 1.0,
     precision: torch.dtype | None = None,
     penalty: Tensor | None = None,
 ) -> GeneratorStep:
     """Adam on mean softplus(-D(fake)) + penalty, where `fake` carries the generator's graph; `loss` is the first term.
 
-    Raises NonFiniteError as above.
+    With kept < 1 the mean is over that part of the batch, rounded up, that the discriminator takes best. Raises
+    NonFiniteError as above.
     """
     discriminator.requires_grad_(False)
     try:
         with torch.autocast(fake.device.type, dtype=precision, enabled=precision is not None):
-            logits = judge.logits(discriminator, fake, augment)
-        loss = generator_loss(logits)
+            logits = judge.logits(discriminator, fake, augment, labels)
+        loss = generator_loss(logits, best_part(logits, kept) if kept < 1 else None)
         total = loss if penalty is None else loss + penalty
         grad_norm = _descend(optimizer, generator.parameters(), total, clip_norm, "generator")
     finally:
         discriminator.requires_grad_(True)
     return GeneratorStep(loss.detach(), logits.detach(), grad_norm)
+
+
+def best_part(logits: Tensor, kept: float) -> Tensor:
+    """Weights [B,1] of mean 1 over the batch of all processes: alike for its `kept` best logits, 0 for the others."""
+    everyone = gather(logits.detach().flatten())
+    count = math.ceil(kept * len(everyone))
+    return (logits.detach() >= everyone.topk(count).values[-1]).to(logits.dtype) * (len(everyone) / count)
 
 
 def _descend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from cips3d.config.loader import ConfigError
 from cips3d.config.training import CameraConfig, RenderConfig, TrainingConfig, load_training, read_training
-from cips3d.models.generator import Generator
-from cips3d.models.generator_config import GeneratorConfig
-from cips3d.models.official import load_official
+from cips3d.models.base import BaseGenerator
+from cips3d.models.public import PublicModel, load_public
+from cips3d.models.registry import GeneratorConfigs, make_generator
 from cips3d.models.view import view
 from cips3d.render import Camera
 from cips3d.render.trajectories import Swing
@@ -23,22 +24,20 @@ from cips3d.training.checkpoint import LATEST, load_checkpoint
 from cips3d.training.model_file import SUFFIX, ModelConfig, read_model_file, write_model_file
 
 RAYS_AT_A_TIME = 64 * 64 * 4  # of all images of a batch: bounds the memory at any resolution
-OFFICIAL_PRESET = "released_ffhq_32"  # poses and sampling of the public checkpoints
-OFFICIAL_RESOLUTION = 256
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """`generator` with the pose distribution, sampling and image side (pixels) of its training."""
 
-    generator: Generator
+    generator: BaseGenerator
     camera: CameraConfig
     render: RenderConfig
     resolution: int
 
     @property
     def device(self) -> torch.device:
-        return self.generator.aux_rgb.weight.device
+        return next(self.generator.parameters()).device
 
     def codes(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
         """Shape and appearance codes [count,Z], [count,Z'] of `seed`, the same on every device."""
@@ -49,7 +48,15 @@ class TrainedModel:
     @torch.no_grad()
     def styles(self, count: int, seed: int, truncation_psi: float = 1.0) -> tuple[Tensor, Tensor]:
         """The styles w_shape, w_appearance [count,W], [count,W'] of the codes of `seed`."""
-        return self.generator.map(*self.codes(count, seed), truncation_psi)
+        return self.map(*self.codes(count, seed), truncation_psi)
+
+    @torch.no_grad()
+    def map(
+        self, z_shape: Tensor, z_appearance: Tensor, truncation_psi: float = 1.0, pose: Camera | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Styles of codes; models that are conditioned on a pose get `pose`, or the mean one of the training."""
+        pose = self.camera_at(torch.zeros(len(z_shape))) if pose is None else pose
+        return self.generator.map(z_shape, z_appearance, truncation_psi, pose.to(self.device))
 
     def poses(self, count: int, seed: int) -> Camera:
         """Cameras from the training distribution."""
@@ -92,7 +99,7 @@ class TrainedModel:
             samples=samples or render.samples_per_ray,
             hierarchical=render.hierarchical,
             density_noise_std=0.0,
-            activation="relu",
+            activation=self.generator.activation,
             last_back=render.last_back,
             white_back=render.white_back,
         )
@@ -114,9 +121,10 @@ class TrainedModel:
         resolution: int | None = None,
         truncation_psi: float = 1.0,
         samples: int | None = None,
+        pose: Camera | None = None,
     ) -> dict[str, Tensor]:
-        """`style_views` of codes."""
-        styles = self.generator.map(z_shape, z_appearance, truncation_psi)
+        """`style_views` of codes, mapped as in `map`."""
+        styles = self.map(z_shape, z_appearance, truncation_psi, pose)
         return self.style_views(*styles, camera, panels, resolution, samples)
 
     def images(
@@ -126,9 +134,10 @@ class TrainedModel:
         camera: Camera,
         resolution: int | None = None,
         truncation_psi: float = 1.0,
+        pose: Camera | None = None,
     ) -> Tensor:
         """Images [B,3,S,S] in [-1,1], float32 on the CPU, without noise: equal arguments give equal pixels."""
-        return self.views(z_shape, z_appearance, camera, ("inr",), resolution, truncation_psi)["inr"]
+        return self.views(z_shape, z_appearance, camera, ("inr",), resolution, truncation_psi, pose=pose)["inr"]
 
     def swing(self, yaw_spreads: float, pitch_spreads: float) -> Swing:
         """What a camera path moves about: the mean pose, and so many standard deviations of the training poses."""
@@ -168,14 +177,17 @@ def load_model(path: Path, device: str = "cpu", impl: str = "auto") -> TrainedMo
     """
     if path.is_dir() or path.name == LATEST.name:
         run, state = read_run(path)
-        config = ModelConfig(run.generator, run.camera, run.render, run.schedule.resolution)
+        last = run.at_stage(len(run.schedule.stages) - 1)
+        render = dataclasses.replace(run.render, samples_per_ray=last.render.samples_per_ray)
+        config = ModelConfig(run.generator, run.camera, render, run.schedule.resolution)
         generator = _load_generator(config.generator, state["ema"], path, impl)
     elif path.suffix == SUFFIX and path.is_file():
         config, weights = read_model_file(path)
         generator = _load_generator(config.generator, weights, path, impl)
     elif path.is_file():
-        generator, preset = _load_official_generator(path, impl), load_training(OFFICIAL_PRESET)
-        config = ModelConfig(generator.config, preset.camera, preset.render, OFFICIAL_RESOLUTION)
+        generator, public = _load_public_generator(path, impl)
+        preset = load_training(public.preset)
+        config = ModelConfig(generator.config, preset.camera, preset.render, public.resolution)
     else:
         raise ConfigError(
             f"there is no model {path}; wanted a run folder of `cips3d train`, a {SUFFIX} file of `cips3d export`, or "
@@ -185,10 +197,10 @@ def load_model(path: Path, device: str = "cpu", impl: str = "auto") -> TrainedMo
     return TrainedModel(generator, config.camera, config.render, config.resolution)
 
 
-def _load_generator(config: GeneratorConfig, weights: dict[str, Tensor], path: Path, impl: str) -> Generator:
+def _load_generator(config: GeneratorConfigs, weights: dict[str, Tensor], path: Path, impl: str) -> BaseGenerator:
     # Without storage at first: a damaged configuration must not take memory for networks that the weights do not fit.
     with torch.device("meta"):
-        generator = Generator(config, impl=impl)
+        generator = make_generator(config, impl)
     try:
         generator.load_state_dict(weights, assign=True)
     except RuntimeError as error:
@@ -196,11 +208,8 @@ def _load_generator(config: GeneratorConfig, weights: dict[str, Tensor], path: P
     return generator
 
 
-def _load_official_generator(path: Path, impl: str) -> Generator:
+def _load_public_generator(path: Path, impl: str) -> tuple[BaseGenerator, PublicModel]:
     try:
-        model = load_official(path, impl=impl)
+        return load_public(path, impl)
     except (ValueError, RuntimeError, OSError) as error:
         raise ConfigError(f"{path} is no official generator: {str(error).splitlines()[0]}") from error
-    if not isinstance(model, Generator):
-        raise ConfigError(f"{path} holds a discriminator; wanted a generator (generator.pth or G_ema.pth)")
-    return model

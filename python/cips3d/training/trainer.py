@@ -15,8 +15,7 @@ from cips3d.config.training import StageConfig, TrainingConfig
 from cips3d.data import TrainingBatches
 from cips3d.distributed import average_, own_rows
 from cips3d.models.augment import AugmentDraws
-from cips3d.models.discriminator import Discriminator
-from cips3d.models.generator import Generator
+from cips3d.models.registry import make_discriminator, make_generator
 from cips3d.render.draws import Draws, complete_draws
 from cips3d.render.image import RenderOutput
 from cips3d.render.rays import Camera
@@ -45,22 +44,21 @@ class Trainer:
         self.config, self.images, self.device = config, images, device
         with torch.random.fork_rng():  # the initial weights depend on the seed alone
             torch.manual_seed(config.seed)
-            self.generator = Generator(config.generator, impl=impl).to(device)
-            self.discriminator = Discriminator(config.discriminator, config.optimizer.channels_last).to(device)
+            self.generator = make_generator(config.generator, impl).to(device)
+            self.discriminator = make_discriminator(config.discriminator, config.optimizer.channels_last).to(device)
             self.regularisers = Regularisers(config, device)
-        density = self.generator.field.density
-        shape = self.generator.shape_mapping.linears[-1].get_parameter("weight")
-        with torch.no_grad():
-            density.weight.mul_(config.init.density_gain)
-            density.bias.add_(config.init.density_bias)
-            shape.mul_(config.init.shape_gain)
+        if self.discriminator.labelled:
+            images.with_labels = True
+        init = config.init
+        self.generator.adjust_init(init.density_bias, init.density_gain, init.shape_gain)
         optimizer = config.optimizer
         self.ema = Ema(self.generator, optimizer.ema_decay, optimizer.ema_start)
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=optimizer.g_lr, betas=optimizer.betas)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=optimizer.d_lr, betas=optimizer.betas)
         self.rng = torch.Generator(device=device).manual_seed(config.seed)
-        self.rows = own_rows(optimizer.batch_size)  # of a batch
+        self.batch_size = optimizer.batch_size
         self.step = 0  # iterations done
+        self.shown = 0  # real images seen in them
         self.seconds = 0.0  # time spent in them
         self.stage = 0  # index into schedule.stages
         self.stage_start = 0  # step at which the stage began
@@ -92,6 +90,11 @@ class Trainer:
         return self.seconds / (60.0 * minutes) if minutes else 0.0
 
     @property
+    def rows(self) -> slice:
+        """This process's part of a batch."""
+        return own_rows(self.batch_size)
+
+    @property
     def density_noise_std(self) -> float:
         """max(0, 1 - step / density_noise_steps): early noise keeps the NeRF from settling on thin fog."""
         anew = self.stage_config.density_noise_steps is not None
@@ -112,13 +115,14 @@ class Trainer:
         self._enter_stage()
         seconds: dict[str, float] = {}
         with _seconds_of("data", seconds):
-            real = self._real_batch()
+            real, labels = self._real_batch()
         # Both give numbers that were read from the device, so they end when the device has done their work.
         with _seconds_of("d", seconds):
-            scalars = self._discriminate(real)
+            scalars = self._discriminate(real, labels)
         with _seconds_of("g", seconds):
             scalars |= self._generate()
         self.step += 1
+        self.shown += self.batch_size
         self.ema.update(self.generator, self.step)
         scalars |= seconds
         means = torch.tensor(list(scalars.values()), dtype=torch.float64, device=self.device)
@@ -127,14 +131,12 @@ class Trainer:
 
     def render(self, grad_rays: int | None, codes: Codes | None = None) -> RenderOutput:
         """b training images from `codes`, or fresh ones, and fresh draws."""
-        config, render = self.config, self.config.render
-        precision = PRECISIONS[config.optimizer.precision]
-        z_shape, z_appearance, camera = codes or self.sample_inputs()
+        render, precision = self.now.render, PRECISIONS[self.config.optimizer.precision]
+        z_shape, z_appearance, camera, pose, mixing = codes or self.sample_inputs()
         draws = self._draws(grad_rays, z_shape.dtype)
         with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
-            return self.generator.render(
-                z_shape,
-                z_appearance,
+            return self.generator.synthesise(
+                *self.generator.map_training(z_shape, z_appearance, pose, mixing),
                 camera,
                 resolution=self.resolution,
                 samples_per_ray=render.samples_per_ray,
@@ -144,11 +146,13 @@ class Trainer:
                 last_back=render.last_back,
                 white_back=render.white_back,
                 grad_rays=grad_rays,
+                alpha=self.fade_alpha,
+                shown=self.shown,
             )
 
     def sample_inputs(self) -> Codes:
         """Fresh codes [b,Z], [b,Z'] and cameras of the configured pose distribution."""
-        batch, pose = self.config.optimizer.batch_size, self.config.camera
+        batch, pose, rows = self.batch_size, self.config.camera, self.rows
         z_shape, z_appearance = (
             torch.randn(batch, size, generator=self.rng, device=self.device)
             for size in (self.config.generator.z_shape_dim, self.config.generator.z_appearance_dim)
@@ -163,15 +167,28 @@ class Trainer:
             generator=self.rng,
             fov_deg=pose.fov_deg,
         )
-        return Codes(z_shape[self.rows], z_appearance[self.rows], camera[self.rows])
+        condition = self.generator.condition(camera, self.shown, self.rng)
+        mixing = self.generator.draw_mixing(batch, self.rng)
+        return Codes(
+            z_shape[rows],
+            z_appearance[rows],
+            camera[rows],
+            None if condition is None else condition[rows],
+            None if mixing is None else mixing[rows],
+        )
 
     def _draws(self, grad_rays: int | None, dtype: torch.dtype) -> Draws:
         """The random numbers of b images: nothing of them is left to be drawn."""
-        render, rays = self.config.render, self.resolution**2
+        render, rays = self.now.render, self.generator.ray_side(self.resolution, self.shown) ** 2
+        shapes = self.generator.noise_shapes(self.resolution)
+        layers = [
+            torch.randn(self.batch_size, *shape, generator=self.rng, device=self.device, dtype=dtype)
+            for shape in shapes
+        ]
         drawn = complete_draws(
-            None,
+            Draws(layer_noise=tuple(layers)) if layers else None,
             self.rng,
-            batch=self.config.optimizer.batch_size,
+            batch=self.batch_size,
             rays=rays,
             samples=render.samples_per_ray,
             hierarchical=render.hierarchical,
@@ -194,6 +211,7 @@ class Trainer:
             "rng": self.rng.get_state(),
             "images": self.images.state_dict(),
             "step": self.step,
+            "shown": self.shown,
             "seconds": self.seconds,
             "stage": self.stage,
             "stage_start": self.stage_start,
@@ -210,6 +228,7 @@ class Trainer:
         self.rng.set_state(state["rng"].cpu())
         self.images.load_state_dict(state["images"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self.shown = state.get("shown", self.step * self.config.optimizer.batch_size)  # older checkpoints have none
         self.stage, self.stage_start = state["stage"], state["stage_start"]
         self._follow_stage()
 
@@ -244,13 +263,18 @@ class Trainer:
                 group["lr"] = rate
         for parameter in self.generator.nerf_parameters():
             parameter.requires_grad_(not self.stage_config.freeze_nerf)
+        if rates.batch_size != self.batch_size:
+            self.batch_size = rates.batch_size
+            self.images.resize(rates.batch_size)
 
-    def _discriminate(self, real: Tensor) -> dict[str, float]:
+    def _discriminate(self, real: Tensor, labels: Tensor | None) -> dict[str, float]:
         loss, optimizer = self.now.loss, self.now.optimizer
-        judge = Judge(self.fade_alpha, loss.use_aux)
+        judge = Judge(self.fade_alpha, loss.use_aux, self.shown)
+        codes = self.sample_inputs()
         with torch.no_grad():
-            fake = judge.images(self.render(grad_rays=None))
-        real = judge.reals(real)
+            rendered = self.render(None, codes)
+            fake = self.discriminator.fakes(rendered, loss.use_aux)
+            real = self.discriminator.reals(real, rendered, loss.use_aux, self.shown)
         penalised = self.step % loss.r1_every == 0
         result = discriminator_step(
             self.discriminator,
@@ -262,6 +286,7 @@ class Trainer:
             r1_weight=loss.r1_weight * loss.r1_every if penalised else 0.0,
             clip_norm=optimizer.clip_norm,
             augments=(self._augment(real), self._augment(fake)) if loss.diff_augment else None,
+            labels=(labels, self.discriminator.labels(codes.camera)),
             precision=PRECISIONS[optimizer.precision],
         )
         scalars = {
@@ -274,11 +299,11 @@ class Trainer:
 
     def _generate(self) -> dict[str, float]:
         loss, optimizer = self.now.loss, self.now.optimizer
-        judge = Judge(self.fade_alpha, loss.use_aux)
+        judge = Judge(self.fade_alpha, loss.use_aux, self.shown)
         codes = self.sample_inputs()
         rendered = self.render(self.now.render.grad_rays, codes)
         penalty = self.regularisers(self.generator, codes, rendered, self.rng)
-        fake = judge.images(rendered)
+        fake = self.discriminator.fakes(rendered, loss.use_aux)
         result = generator_step(
             self.generator,
             self.discriminator,
@@ -287,6 +312,8 @@ class Trainer:
             judge,
             clip_norm=optimizer.clip_norm,
             augment=self._augment(fake) if loss.diff_augment else None,
+            labels=self.discriminator.labels(codes.camera),
+            kept=loss.kept(self.step),
             precision=PRECISIONS[optimizer.precision],
             penalty=None if penalty is None else penalty.total,
         )
@@ -294,16 +321,19 @@ class Trainer:
         terms = {} if penalty is None else {f"regulariser_{name}": term.item() for name, term in penalty.terms.items()}
         return {"g_loss": result.loss.item(), "g_grad_norm": result.grad_norm.item()} | terms
 
-    def _real_batch(self) -> Tensor:
+    def _real_batch(self) -> tuple[Tensor, Tensor | None]:
+        """Images [b,3,S,S], and the labels [b,L] of their poses for a discriminator that is told them."""
         images = next(self.images).to(self.device)
+        labels = self.images.labels if self.discriminator.labelled else None
         # Earlier stages see area averages of the same images.
-        return images if images.shape[-1] == self.resolution else F.adaptive_avg_pool2d(images, self.resolution)
+        images = images if images.shape[-1] == self.resolution else F.adaptive_avg_pool2d(images, self.resolution)
+        return images, labels
 
     def _augment(self, images: Tensor) -> AugmentDraws:
         """Draws for b images, or for b of the main and b of the auxiliary discriminator."""
-        batch = self.config.optimizer.batch_size
-        kinds = len(images) // (self.rows.stop - self.rows.start)
-        own = torch.arange(kinds * batch, device=self.device).view(kinds, batch)[:, self.rows].flatten()
+        batch, rows = self.batch_size, self.rows
+        kinds = len(images) // (rows.stop - rows.start)
+        own = torch.arange(kinds * batch, device=self.device).view(kinds, batch)[:, rows].flatten()
         return AugmentDraws.sample(kinds * batch, images.shape[-1], self.rng)[own]
 
 

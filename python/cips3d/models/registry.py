@@ -1,0 +1,34 @@
+"""The networks of all models by their configurations: the one place that knows which there are."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from cips3d.models.base import BaseDiscriminator, BaseGenerator
+from cips3d.models.discriminator import Discriminator, DiscriminatorConfig
+from cips3d.models.generator import Generator
+from cips3d.models.generator_config import GeneratorConfig
+from cips3d.models.pigan import PiganDiscriminator, PiganDiscriminatorConfig, PiganGenerator, PiganGeneratorConfig
+
+# A mapping's key `model` tells them apart; without it the first is meant.
+GeneratorConfigs: TypeAlias = GeneratorConfig | PiganGeneratorConfig
+DiscriminatorConfigs: TypeAlias = DiscriminatorConfig | PiganDiscriminatorConfig
+
+_GENERATORS: dict[type, type[BaseGenerator]] = {
+    GeneratorConfig: Generator,
+    PiganGeneratorConfig: PiganGenerator,
+}
+_DISCRIMINATORS: dict[type, type] = {
+    DiscriminatorConfig: Discriminator,
+    PiganDiscriminatorConfig: PiganDiscriminator,
+}
+
+
+def make_generator(config: GeneratorConfigs, impl: str = "auto") -> BaseGenerator:
+    """The generator of a configuration, with new weights; `impl` goes to its ops."""
+    return _GENERATORS[type(config)](config, impl)
+
+
+def make_discriminator(config: DiscriminatorConfigs, channels_last: bool = False) -> BaseDiscriminator:
+    """The discriminator of a configuration, with new weights."""
+    return _DISCRIMINATORS[type(config)](config, channels_last)
