@@ -8,8 +8,8 @@ One file a host: its layers as nn.Modules with the host's constructors, keys and
 known.
 """
 
-from . import pigan
+from . import cips3d, pigan, stylesdf
 from ._accelerate import Entry, Report, accelerate, undo
 from ._adapter import FAMILIES
 
-__all__ = ["FAMILIES", "Entry", "Report", "accelerate", "pigan", "undo"]
+__all__ = ["FAMILIES", "Entry", "Report", "accelerate", "cips3d", "pigan", "stylesdf", "undo"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,3 +56,14 @@ def lacks(module: Any, *names: str) -> str:
     """Why a module is not the known one: "" if it has all these attributes."""
     missing = [name for name in names if not hasattr(module, name)]
     return f"it has no attribute {', '.join(missing)}" if missing else ""
+
+
+def takes_other(module: Any, known: Callable[..., Any]) -> str:
+    """Why a module's forward is not called as `known(module, ...)` is: "" if its arguments are the first of those."""
+    takes, expected = (_arguments(f) for f in (type(module).forward, known))
+    return "" if takes == expected[: len(takes)] else f"its forward takes ({', '.join(takes)})"
+
+
+def _arguments(function: Callable[..., Any]) -> list[str]:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    return [f"**{p.kind.name}" if p.kind is p.VAR_KEYWORD else p.name for p in parameters]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from ..ops._registry import DEVICES, DTYPES
+from ..ops.modfc import MOST_COLOURS
 
 
 def dense(*tensors: Any) -> bool:
@@ -35,6 +36,12 @@ def autocast_dtype(tensor: Tensor) -> torch.dtype | None:
     device = tensor.device.type
     active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if active and tensor.dtype != torch.float64 else None
+
+
+def worthwhile(x: Tensor, outputs: int) -> bool:
+    """Whether modfc pays on x [B,I,*], whose channels come second: on a CPU the copies that bring them last cost more
+    than a product with as few rows as an image has colours."""
+    return x.device.type != "cpu" or outputs > MOST_COLOURS
 
 
 def unhooked(*modules: nn.Module) -> bool:

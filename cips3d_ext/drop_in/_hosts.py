@@ -1,5 +1,14 @@
 """All adapters, in the order in which they are tried."""
 
-from . import pigan
+from . import cips, cips3d, epigraf, pigan, stylegan, stylenerf, stylesdf, volumegan
 
-ADAPTERS = (*pigan.ADAPTERS,)
+ADAPTERS = (
+    *pigan.ADAPTERS,
+    *cips3d.ADAPTERS,
+    *stylesdf.ADAPTERS,
+    *cips.ADAPTERS,
+    *stylenerf.ADAPTERS,  # before the others of its names: its layers take what theirs take, and more
+    *stylegan.ADAPTERS,
+    *volumegan.ADAPTERS,
+    *epigraf.ADAPTERS,
+)

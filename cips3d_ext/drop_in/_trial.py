@@ -59,8 +59,11 @@ def difference(module: nn.Module, adapter: Adapter, families: frozenset[str]) ->
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             copied = shadow(module, torch.Generator().manual_seed(_SEED))
             args = adapter.trial(copied)
+            buffers = {name: buffer.clone() for name, buffer in copied.named_buffers()}
             own = _run(copied, args)
             copied.__class__ = subclass(type(copied), adapter, families)
+            for name, buffer in copied.named_buffers():  # a training call may have moved a running mean on
+                buffer.copy_(buffers[name])
             ours = _run(copied, args)
     except Exception as error:  # whatever a look-alike's forward raises
         return f"a trial call fails: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

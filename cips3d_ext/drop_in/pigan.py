@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..ops.film_sine import film_sine
-from ._adapter import Adapter, guarded_forward, lacks
-from ._covers import autocast_dtype, dense, one_dtype, unhooked
+from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._covers import dense, one_dtype, unhooked
+from ._layers import film
 
 
 class FiLMLayer(nn.Module):
@@ -25,11 +25,7 @@ class FiLMLayer(nn.Module):
 
 
 def _film(module: Any, x: Tensor, freq: Tensor, phase_shift: Tensor) -> Tensor:
-    y = film_sine(x, module.layer.weight, module.layer.bias, freq, phase_shift)
-    if autocast_dtype(x) is None:
-        return y
-    # Under autocast the linear map alone is in the active dtype; frequencies and phases decide the result's.
-    return y.to(torch.promote_types(y.dtype, torch.promote_types(freq.dtype, phase_shift.dtype)))
+    return film(x, module.layer.weight, module.layer.bias, freq, phase_shift)
 
 
 def _covers(module: Any, x: Any, freq: Any, phase_shift: Any) -> bool:
@@ -44,7 +40,9 @@ def _covers(module: Any, x: Any, freq: Any, phase_shift: Any) -> bool:
 
 
 def _misfit(module: Any) -> str:
-    return lacks(module, "layer") or ("" if type(module.layer) is nn.Linear else "its layer is no nn.Linear")
+    if reason := lacks(module, "layer") or takes_other(module, _film):
+        return reason
+    return "" if type(module.layer) is nn.Linear else "its layer is no nn.Linear"
 
 
 def _trial(shadow: Any) -> tuple[Any, ...]:

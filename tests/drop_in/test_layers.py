@@ -9,8 +9,9 @@ from torch import nn
 
 import cips3d_ext
 from tests.drop_in.cases import CASES
-from tests.drop_in.checks import CountedOps, accelerated, assert_same_numbers, tensors_of
+from tests.drop_in.checks import accelerated, assert_same_numbers, tensors_of
 
+FEW_NUMBERS = 3  # largest errors of so few rounded numbers differ by this
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -50,7 +51,7 @@ def test_state_and_class(case):
 
 @each_case
 def test_copies_stay_accelerated_and_pickles_do_not(case):
-    host = case.layer()
+    host = case.layer().eval()  # in training some layers move a running mean on
     ours = accelerated(host)
     arguments = case.arguments()
     torch.manual_seed(3)
@@ -83,18 +84,17 @@ def test_autocast(case):
         if layer is host:
             dtype = result.dtype
     assert result.dtype == dtype
-    assert errors[1] <= 1.5 * errors[0] + 1e-6
+    assert errors[1] <= FEW_NUMBERS * errors[0]
 
 
 @each_case
-def test_hooks_run(case):
-    seen = []
-    ours = accelerated(case.layer())
-    ours.register_forward_hook(lambda *_: seen.append("forward"))
-    for part in ours.children():
-        part.register_forward_hook(lambda *_: seen.append("part"))
-    with CountedOps() as counted:
-        ours(*case.arguments(), **case.options)
-    assert "forward" in seen
-    assert "part" in seen or not list(ours.children())
-    assert not counted.calls or seen.count("part") == len(list(ours.children()))
+def test_hooks_of_all_modules_run(case):
+    """A layer whose inner modules have hooks runs as the host's; its own hooks run always."""
+    host = case.layer()
+    seen = {}
+    for name, layer in (("host", host), ("ours", accelerated(host))):
+        seen[name] = []
+        for path, part in layer.named_modules():
+            part.register_forward_hook(lambda *_, path=path, name=name: seen[name].append(path))
+        layer(*case.arguments(), **case.options)
+    assert seen["ours"] == seen["host"]

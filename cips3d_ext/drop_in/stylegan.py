@@ -1,0 +1,112 @@
+"""StyleGAN2-ADA (arXiv 2006.06676) and EG3D (arXiv 2112.07945, github.com/NVlabs/eg3d): 1x1 modulated layers.
+
+SynthesisLayer where its kernel is 1x1 and it keeps the resolution, and ToRGBLayer, 96 channels of planes in EG3D.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._covers import dense, worthwhile
+from ._layers import modfc_channels_first
+
+ACTIVATIONS = ("linear", "relu", "lrelu")  # those of bias_act that modfc has, lrelu with the same slope
+SMALL = 4  # pixels of a side in trial calls
+
+
+def synthesis_options(module: Any, gain: float) -> dict[str, Any]:
+    """What follows the product in a layer with activation, act_gain and conv_clamp."""
+    clamp = None if module.conv_clamp is None else module.conv_clamp * gain
+    return {"activation": module.activation, "gain": module.act_gain * gain, "clamp": clamp}
+
+
+def _synthesis(
+    module: Any, x: Tensor, w: Tensor, noise_mode: str = "random", fused_modconv: bool = True, gain: float = 1
+) -> Tensor:
+    styles, noise = module.affine(w), None
+    if module.use_noise and noise_mode == "random":
+        noise = torch.randn([x.shape[0], 1, *x.shape[2:]], device=x.device) * module.noise_strength
+    if module.use_noise and noise_mode == "const":
+        noise = (module.noise_const * module.noise_strength)[None, None]
+    return modfc_channels_first(
+        x, module.weight[:, :, 0, 0], styles, module.bias, noise, **synthesis_options(module, gain)
+    )
+
+
+def _covers_synthesis(
+    module: Any, x: Any, w: Any, noise_mode: str = "random", fused_modconv: bool = True, gain: float = 1
+) -> bool:
+    picture = (module.weight.shape[1], module.resolution, module.resolution)
+    return noise_mode in ("random", "const", "none") and covers_picture(module, x, w) and x.shape[1:] == picture
+
+
+def _to_rgb(module: Any, x: Tensor, w: Tensor, fused_modconv: bool = True) -> Tensor:
+    styles = module.affine(w) * module.weight_gain
+    options = {"demodulate": False, "clamp": module.conv_clamp}
+    return modfc_channels_first(x, module.weight[:, :, 0, 0], styles, module.bias, **options)
+
+
+def _covers_to_rgb(module: Any, x: Any, w: Any, fused_modconv: bool = True) -> bool:
+    return covers_picture(module, x, w)
+
+
+def covers_picture(module: Any, x: Any, w: Any) -> bool:
+    """Whether x is pictures and w one code for each."""
+    return (
+        dense(x, w, module.weight)
+        and x.dim() == 4
+        and w.dim() == 2
+        and x.shape[0] == w.shape[0]
+        and x.shape[1] == module.weight.shape[1]
+        and worthwhile(x, module.weight.shape[0])
+    )
+
+
+def kernel_misfit(module: Any) -> str:
+    """Why a layer's weight [O,I,k,k] is not that of a modulated linear layer."""
+    sides = module.weight.shape[2:]
+    if module.weight.dim() != 4 or any(side != 1 for side in sides):
+        return f"its kernel is {'x'.join(map(str, sides))}, only 1x1 is a modulated linear layer"
+    return ""
+
+
+def activation_misfit(module: Any) -> str:
+    """Why a layer's activation is none of modfc's."""
+    return "" if module.activation in ACTIVATIONS else f"modfc has no activation {module.activation}"
+
+
+def _synthesis_misfit(module: Any) -> str:
+    names = ("affine", "weight", "bias", "up", "use_noise", "resolution", "activation", "act_gain", "conv_clamp")
+    if reason := lacks(module, *names) or takes_other(module, _synthesis) or kernel_misfit(module):
+        return reason
+    return "it changes the resolution" if module.up != 1 else activation_misfit(module)
+
+
+def _to_rgb_misfit(module: Any) -> str:
+    names = ("affine", "weight", "bias", "weight_gain", "conv_clamp")
+    return lacks(module, *names) or takes_other(module, _to_rgb) or kernel_misfit(module)
+
+
+def picture_trial(shadow: Any) -> tuple[Any, ...]:
+    """Pictures and codes for a layer, which is made to take small ones."""
+    if hasattr(shadow, "resolution"):
+        shadow.resolution = SMALL
+    if getattr(shadow, "use_noise", False):
+        shadow.noise_const = torch.randn(SMALL, SMALL)
+    return torch.randn(2, shadow.weight.shape[1], SMALL, SMALL), torch.randn(2, shadow.affine.weight.shape[1])
+
+
+ADAPTERS = (
+    Adapter(
+        "EG3D", ("SynthesisLayer",), ("modfc",), _synthesis_misfit,
+        guarded_forward(_covers_synthesis, _synthesis), picture_trial,
+    ),
+    Adapter(
+        "EG3D", ("ToRGBLayer",), ("modfc",), _to_rgb_misfit,
+        guarded_forward(_covers_to_rgb, _to_rgb), picture_trial,
+    ),
+)  # fmt: skip
