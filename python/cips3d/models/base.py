@@ -160,6 +160,11 @@ class BaseGenerator(nn.Module, ABC):
         """
         return pixels
 
+    @property
+    def upsamples(self) -> bool:
+        """Whether `upsample` does anything, so that pixels are no colours yet."""
+        return type(self).upsample is not BaseGenerator.upsample
+
     def noise_shapes(self, resolution: int) -> tuple[tuple[int, ...], ...]:
         """Shapes, without B, of the normal numbers that layers take in training (`Draws.layer_noise`)."""
         return ()

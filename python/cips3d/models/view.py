@@ -44,8 +44,8 @@ def view(
     camera = camera.to(w_shape.device, w_shape.dtype)
     styles = generator.styles(w_shape, w_appearance)
     result: dict[str, Tensor] = {}
-    side = generator.ray_side(resolution)
-    if "inr" in panels and side != resolution:  # the image is made of fewer rays than pixels, the rest of as many
+    if "inr" in panels and generator.upsamples:  # the image may be made of fewer rays than pixels, the rest of as many
+        side = generator.ray_side(resolution)
         shown = _traced(generator, styles, camera, ("inr", "nerf"), side, settings, ray_chunk)
         pixels, nerf_image = (shown[name].to(w_shape) for name in ("inr", "nerf"))
         image = generator.upsample(styles.painter, pixels, nerf_image, resolution, None, 1.0)

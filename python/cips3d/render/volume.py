@@ -121,7 +121,8 @@ def render_field(
     """
     rule = rule or RayRule()
     batch, count, _ = rays.directions.shape
-    even = torch.linspace(settings.near, settings.far, settings.samples).to(rays.directions)
+    like = rays.directions
+    even = torch.linspace(settings.near, settings.far, settings.samples, dtype=like.dtype, device=like.device)
     assert draws.jitter is not None
     depths = (even + (draws.jitter - rule.jitter_offset) * (even[1] - even[0])).expand(batch, count, -1)
 

@@ -334,7 +334,7 @@ class Trainer:
         batch, rows = self.batch_size, self.rows
         kinds = len(images) // (rows.stop - rows.start)
         own = torch.arange(kinds * batch, device=self.device).view(kinds, batch)[:, rows].flatten()
-        return AugmentDraws.sample(kinds * batch, images.shape[-1], self.rng)[own]
+        return AugmentDraws.sample(kinds * batch, images.shape[-2], self.rng)[own]
 
 
 @contextmanager
