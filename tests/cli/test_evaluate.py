@@ -56,6 +56,16 @@ def test_mistakes(run_dir, capsys, words, message, tmp_path, monkeypatch):
     assert message in error and "Traceback" not in error and not list(tmp_path.glob("*.json"))
 
 
+def test_a_missing_torch_fidelity_is_told_before_anything_is_measured(run_dir, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in {"torch_fidelity", *(name for name in sys.modules if name.startswith("torch_fidelity."))}:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("cips3d.metrics.evaluation.measure_mirror_symmetry", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit) as exit:
+        main(["evaluate", "--run-dir", str(run_dir), "--heads", "4", "--metrics", "mirror", "fd_small"])
+    assert exit.value.code == 2 and "pip install 'cips3d-ext[metrics]'" in capsys.readouterr().err
+
+
 def test_a_metric_that_the_data_does_not_allow(run_dir, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(["data", "lfw", "faces.zip"])

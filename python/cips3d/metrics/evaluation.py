@@ -40,17 +40,20 @@ class Evaluation:
     seed: int = 0
     inception_weights: Path | None = None
     progress: bool = True
+    _extractors: dict[str, Extractor] = field(default_factory=dict)
     _distances: dict[str, Distances] = field(default_factory=dict)
 
     def measure(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The numbers of each metric by name, with what was counted and how.
 
         Processes share the work on distances; the other metrics are done by process 0. Raises ValueError for a metric
-        that the data set does not allow.
+        that the data set does not allow, RuntimeError where an extractor of features cannot be had.
         """
         names, results = list(names), {}
         for name in names:
             self.check(name)
+        for kind in {METRICS[name].features for name in names} - {""}:
+            self.extractor(kind)  # what cannot be had is told before the first metric takes its minutes
         for name in tqdm(names, desc="metrics", disable=not self.progress or distributed.rank() > 0):
             metric = METRICS[name]
             shared = metric.needs == DISTANCE
@@ -81,12 +84,21 @@ class Evaluation:
                 met.add(HEADS_KNOWN)
         return met
 
-    def distances(self, kind: str, make: Callable[[], Extractor]) -> Distances:
-        """Of an extractor, computed once for all metrics that read from it."""
+    def extractor(self, kind: str) -> Extractor:
+        """Of "inception" or of "small" features, made once."""
+        if kind not in self._extractors:
+            device = self.model.device
+            inception = kind == "inception"
+            made = inception_extractor(device, self.inception_weights) if inception else small_extractor(device)
+            self._extractors[kind] = made
+        return self._extractors[kind]
+
+    def distances(self, kind: str) -> Distances:
+        """By an extractor's features, computed once for all metrics that read from it."""
         if kind not in self._distances:
             assert self.images is not None
             self._distances[kind] = measure_distances(
-                self.model, self.images, make(), self.count, self.seed, progress=self._bar
+                self.model, self.images, self.extractor(kind), self.count, self.seed, progress=self._bar
             )
         return self._distances[kind]
 
@@ -103,34 +115,25 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is called in words, what it needs of the data set, and how it is measured."""
+    """What a metric is called in words, what it needs of the data set, how it is measured, and on which features."""
 
     title: str
     needs: str
     measure: Callable[[Evaluation], dict[str, Any]]
+    features: str = ""
 
 
 NOTHING, DISTANCE, POSES, HEADS_KNOWN = "nothing", "real images", "known poses", "synthetic heads, whose truth is known"
 
 
-def _distance(
-    kind: str, make: Callable[[Evaluation], Extractor], *fields: str
-) -> Callable[[Evaluation], dict[str, Any]]:
-    """A metric that is some fields of an extractor's distances, beside what was counted."""
+def _distance(title: str, features: str, *fields: str) -> Metric:
+    """A metric that is some fields of the distances by an extractor's features, beside what was counted."""
 
     def measure(evaluation: Evaluation) -> dict[str, Any]:
-        found = asdict(evaluation.distances(kind, partial(make, evaluation)))
+        found = asdict(evaluation.distances(features))
         return {name: found[name] for name in (*fields, "generated", "real", "extractor")}
 
-    return measure
-
-
-def _inception(evaluation: Evaluation) -> Extractor:
-    return inception_extractor(evaluation.model.device, evaluation.inception_weights)
-
-
-def _small(evaluation: Evaluation) -> Extractor:
-    return small_extractor(evaluation.model.device)
+    return Metric(title, DISTANCE, measure, features)
 
 
 def _pose(evaluation: Evaluation) -> dict[str, Any]:
@@ -162,14 +165,10 @@ METRICS: Mapping[str, Metric] = {
     "identity": Metric("identity over yaw", NOTHING, _identity),
     "pose": Metric("pose control", POSES, _pose),
     "geometry": Metric("depth against the picture's", HEADS_KNOWN, _geometry),
-    "fid": Metric("FID", DISTANCE, _distance("inception", _inception, "frechet")),
-    "kid": Metric("KID x 1000", DISTANCE, _distance("inception", _inception, "kernel", "kernel_std")),
-    "pr": Metric("precision, recall", DISTANCE, _distance("inception", _inception, "precision", "recall")),
-    "fd_small": Metric("Frechet distance, small features", DISTANCE, _distance("small", _small, "frechet")),
-    "kd_small": Metric(
-        "kernel distance x 1000, small features", DISTANCE, _distance("small", _small, "kernel", "kernel_std")
-    ),
-    "pr_small": Metric(
-        "precision, recall, small features", DISTANCE, _distance("small", _small, "precision", "recall")
-    ),
+    "fid": _distance("FID", "inception", "frechet"),
+    "kid": _distance("KID x 1000", "inception", "kernel", "kernel_std"),
+    "pr": _distance("precision, recall", "inception", "precision", "recall"),
+    "fd_small": _distance("Frechet distance, small features", "small", "frechet"),
+    "kd_small": _distance("kernel distance x 1000, small features", "small", "kernel", "kernel_std"),
+    "pr_small": _distance("precision, recall, small features", "small", "precision", "recall"),
 }
