@@ -9,14 +9,16 @@ from cips3d.models.discriminator import Discriminator, DiscriminatorConfig
 from cips3d.models.generator import Generator
 from cips3d.models.generator_config import GeneratorConfig
 from cips3d.models.pigan import PiganDiscriminator, PiganDiscriminatorConfig, PiganGenerator, PiganGeneratorConfig
+from cips3d.models.volumegan import VolumeganGenerator, VolumeganGeneratorConfig
 
 # A mapping's key `model` tells them apart; without it the first is meant.
-GeneratorConfigs: TypeAlias = GeneratorConfig | PiganGeneratorConfig
+GeneratorConfigs: TypeAlias = GeneratorConfig | PiganGeneratorConfig | VolumeganGeneratorConfig
 DiscriminatorConfigs: TypeAlias = DiscriminatorConfig | PiganDiscriminatorConfig
 
 _GENERATORS: dict[type, type[BaseGenerator]] = {
     GeneratorConfig: Generator,
     PiganGeneratorConfig: PiganGenerator,
+    VolumeganGeneratorConfig: VolumeganGenerator,
 }
 _DISCRIMINATORS: dict[type, type] = {
     DiscriminatorConfig: Discriminator,
