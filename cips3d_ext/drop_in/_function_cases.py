@@ -1,6 +1,6 @@
 """Small random calls on which a host's rendering function is compared with ours (see `_functions`).
 
-Each yields keyword arguments under the names that the hosts use; one dictionary serves hosts with other subsets of them.
+Each yields keyword arguments under the names that the hosts use; a host gets those that its function has.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _B, _R, _S, _C = 2, 3, 5, 3
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _depths(*shape: int, seed: int = 1) -> Tensor:
     """Increasing along the last axis, in [0.5, 1.5]."""
-    numbers = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    numbers = torch.rand(shape, generator=torch.Generator().manual_seed(seed))
     return 0.5 + numbers.sort(-1).values
 
 
 def rgb_sigma(_: type | None) -> Iterator[Case]:
     """fancy_integration of pi-GAN, CIPS-3D and EpiGRAF."""
-    given = {"rgb_sigma": _random(_B, _R, _S, _C + 1), "z_vals": _depths(_B, _R, _S).unsqueeze(-1)}
+    given: Case = {"rgb_sigma": _random(_B, _R, _S, _C + 1), "z_vals": _depths(_B, _R, _S).unsqueeze(-1)}
     given |= {"device": torch.device("cpu"), "dim_rgb": _C}
     yield {**given, "clamp_mode": "relu", "noise_std": 0.3, "white_back": True, "white_back_end_idx": 2}
     yield {**given, "clamp_mode": "softplus", "noise_std": 0, "last_back": True, "sp_beta": 2.0, "use_inf_depth": False}
@@ -79,7 +79,11 @@ def planes(_: type | None) -> Iterator[Case]:
     """EG3D's sample_from_planes, on its published planes."""
     x, y, z = torch.eye(3)
     axes = torch.stack([torch.stack(plane) for plane in ((x, y, z), (x, z, y), (z, x, y))])
-    given = {"plane_axes": axes, "plane_features": _random(_B, 3, 4, 5, 6), "coordinates": 0.3 * _random(_B, 7, 3, seed=2)}
+    given = {
+        "plane_axes": axes,
+        "plane_features": _random(_B, 3, 4, 5, 6),
+        "coordinates": 0.3 * _random(_B, 7, 3, seed=2),
+    }
     yield {**given, "padding_mode": "zeros", "box_warp": 1.5}
 
 
@@ -116,7 +120,11 @@ def query(cls: type | None) -> Iterator[Case]:
     """StyleNeRF's query_input_features."""
     given: Case = {"p_i": _random(_B, 16, 3), "p_shape": (_B, 2, 2, 4), "bound": 2.0}
     feature_planes, feature_volume = _random(_B, 3, 4, 5, 6, seed=2), _random(_B, 4, 3, 4, 5, seed=3)
-    kinds = ("tri_plane", feature_planes), ("volume", feature_volume), ("tri_plane", feature_planes, "volume", feature_volume)
+    kinds = (
+        ("tri_plane", feature_planes),
+        ("volume", feature_volume),
+        ("tri_plane", feature_planes, "volume", feature_volume),
+    )
     for kind in kinds:
         yield {**given, "self": _instance(cls, keep_posenc=-1), "input_feats": kind}
 
@@ -124,7 +132,12 @@ def query(cls: type | None) -> Iterator[Case]:
 def sdf_method(cls: type | None) -> Iterator[Case]:
     """StyleSDF's volume_integration: a method that reads its renderer's settings."""
     shape = (_B, 2, 2, _S)
-    given = {"raw": _random(*shape, 8), "z_vals": _depths(*shape), "rays_d": _random(_B, 2, 2, 3), "pts": _random(*shape, 3)}
+    given = {
+        "raw": _random(*shape, 8),
+        "z_vals": _depths(*shape),
+        "rays_d": _random(_B, 2, 2, 3),
+        "pts": _random(*shape, 3),
+    }
     settings: Case = {"samples_dim": 3, "channel_dim": -1, "inf": torch.tensor([1e10]), "zero_idx": torch.tensor([0])}
     settings |= {"output_features": True, "feature_out_size": 4, "sigmoid_beta": torch.tensor([0.1])}
     for with_sdf in (True, False):
@@ -144,6 +157,6 @@ def sdf_parts(_: type | None) -> Iterator[Case]:
 def _instance(cls: type | None, **attributes: Any) -> Any:
     """An object of a host's class, without its constructor."""
     assert cls is not None
-    made = object.__new__(cls)
+    made: Any = object.__new__(cls)
     vars(made).update(attributes)
     return made

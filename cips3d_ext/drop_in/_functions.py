@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from . import _function_cases as cases
-from . import eg3d_rendering as eg3d
+from . import eg3d, giraffe
 from . import epigraf_rendering as epigraf
-from . import giraffe_rendering as giraffe
 from . import pigan_rendering as pigan
 from . import stylenerf_rendering as stylenerf
 from . import stylesdf_rendering as stylesdf
@@ -86,7 +85,7 @@ class _Verdict(NamedTuple):
     reason: str  # why the function is none of ours, "" if it is one, or if no function of ours is called so
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def overrides(host: type, families: frozenset[str]) -> Overrides:
     """What a subclass of `host` defines so that its methods run our ops; empty members where none leads to an op."""
     found: set[str] = set()
@@ -163,7 +162,7 @@ def _run_decoder(decoder: Any, features: Tensor, points: Tensor) -> Any:
     return decoder.forward(features, points)
 
 
-def _function_of(member: Any) -> types.FunctionType:
+def _function_of(member: Any) -> Any:
     return member.__func__ if isinstance(member, staticmethod) else member
 
 
@@ -185,10 +184,12 @@ def _bound(known: Known, member: Any) -> Any:
     return staticmethod(call) if isinstance(member, staticmethod) else call
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _judge(host: types.FunctionType, table: tuple[Known, ...], cls: type | None) -> _Verdict:
     """Which function of ours gives what the host's does."""
-    named = [known for known in table if known.name == host.__name__ and (not known.beside or hasattr(cls, known.beside))]
+    named = [
+        known for known in table if known.name == host.__name__ and (not known.beside or hasattr(cls, known.beside))
+    ]
     parameters = inspect.signature(host).parameters
     if not named or all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()):
         return _Verdict(None, "")  # a decorator shows no parameters; what it closes over is looked at instead

@@ -1,9 +1,9 @@
 """Copies of a host's methods that see replacements of some functions, while the host's modules stay untouched.
 
-A generator calls module-level functions: `sample_pdf(...)`, `pigan_utils.fancy_integration(...)`. Replacing those in their
-module would change every model of the process. Instead a copy of the method gets globals of its own: a view of the
-module's, which looks up every name at every access and passes the value through `replace`. What a function calls in turn
-is followed: a function that only leads to a replaced one is copied too, decorators with it.
+A generator calls module-level functions: `sample_pdf(...)`, `pigan_utils.fancy_integration(...)`. Replacing those in
+their module would change every model of the process. Instead a copy of the method gets globals of its own: a view of
+the module's, which looks up every name at every access and passes the value through `replace`. What a function calls
+in turn is followed: a function that only leads to a replaced one is copied too, decorators with it.
 
 CPython looks globals up through `__missing__` where they are a subclass of dict (LOAD_GLOBAL).
 """
@@ -21,7 +21,14 @@ from typing import Any
 from torch import nn
 
 # Packages whose functions call no host's function.
-_FOREIGN = frozenset(sys.stdlib_module_names) | {"torch", "torchvision", "numpy", "scipy", "einops", __name__.split(".")[0]}
+_FOREIGN = frozenset(sys.stdlib_module_names) | {
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "einops",
+    __name__.split(".")[0],
+}
 _MODULE_DEPTH = 3  # package.module.function is as far as hosts spell it
 
 
@@ -29,9 +36,13 @@ class View(dict[str, Any]):
     """Globals of a module, with some values replaced."""
 
     def __init__(self, live: dict[str, Any], replace: Callable[[Any], Any]) -> None:
-        # What the making of a function reads without asking __missing__.
-        super().__init__({name: live[name] for name in ("__name__", "__builtins__") if name in live})
+        # What the making of a function reads without asking __missing__. No __name__: torch.compile would take the
+        # module of that name for these globals.
+        super().__init__({name: live[name] for name in ("__builtins__",) if name in live})
         self._live, self._replace = live, replace
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._live
 
     def __missing__(self, name: str) -> Any:
         return self._replace(self._live[name])
@@ -80,14 +91,18 @@ class Rebinder:
 
     def _class_view(self, cls: type) -> type:
         """A class whose static methods are replaced: hosts call them as functions, Class.function(...)."""
-        members = {
+        members: dict[str, Any] = {
             name: staticmethod(replaced)
             for name, function in _static_functions(cls)
             if (replaced := self.replace(function)) is not function
         }
         if not members:
             return cls
-        return type(cls.__name__, (cls,), {"__module__": cls.__module__, "__qualname__": cls.__qualname__, **members})
+        # Instances of the class itself, and no others, are instances of what stands for it.
+        asks = {"__instancecheck__": lambda _, instance: isinstance(instance, cls)}
+        meta = types.new_class("View", (type(cls),), exec_body=lambda namespace: namespace.update(asks))
+        members |= {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        return meta(cls.__name__, (cls,), members)
 
     def _copy(self, function: types.FunctionType) -> types.FunctionType:
         live = function.__globals__
@@ -153,7 +168,7 @@ def _is_foreign(value: Any) -> bool:
 
 
 def _static_functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
-    """Static methods of a host's class. Not of modules: hosts ask isinstance of those, so no subclass may stand for it."""
+    """Static methods of a host's plain class; those of modules are found as their methods."""
     if not _is_foreign(cls) and not issubclass(cls, nn.Module):
         for name, member in vars(cls).items():
             if isinstance(member, staticmethod) and isinstance(member.__func__, types.FunctionType):
@@ -188,7 +203,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _globals_read(code: types.CodeType) -> frozenset[str]:
     steps = [step for part in _codes(code) for step in dis.get_instructions(part)]
     return frozenset(step.argval for step in steps if step.opname == "LOAD_GLOBAL")

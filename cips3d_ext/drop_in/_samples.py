@@ -40,7 +40,7 @@ def integrate(
 
 
 def require_samples(density: Tensor, features: Tensor, depths: Tensor) -> None:
-    """Raises NotCovered unless density and depths are [B,R,S,1], features [B,R,S,C], and depths have 32 bits or more."""
+    """Raises NotCovered unless density and depths are [B,R,S,1], features [B,R,S,C], depths of 32 or 64 bits."""
     require(dense(density, features, depths), "needs dense floating-point tensors of one device")
     shape = density.shape
     require(len(shape) == 4 and shape[-1] == 1, f"density must be [B,R,S,1], got {list(shape)}")
@@ -50,15 +50,16 @@ def require_samples(density: Tensor, features: Tensor, depths: Tensor) -> None:
     require(depths.dtype in _WIDE, f"depths must be float32 or float64, got {depths.dtype}")
 
 
-def drawn_noise(shape: torch.Size, device: Any, std: float) -> Tensor | None:
-    """std * randn as pi-GAN and its followers draw it: also for std = 0, where it adds nothing."""
-    noise = torch.randn(shape, device=device)
-    return None if isinstance(std, (int, float)) and std == 0 else noise * std
+def drawn_noise(density: Tensor, device: Any, std: float) -> Tensor | None:
+    """std * randn as pi-GAN and its followers draw it: also for std = 0, where it adds nothing but its dtype."""
+    noise = torch.randn(density.shape, device=device)
+    silent = isinstance(std, (int, float)) and std == 0
+    return None if silent and torch.promote_types(density.dtype, noise.dtype) == density.dtype else noise * std
 
 
-def filled(feature: Tensor, accumulation: Tensor, mode: str | None, colour: Tensor | None = None) -> Tensor:
-    """pi-GAN's fill modes: "debug" paints rays of small accumulation [B,R], "weight" shows it; else feature [B,R,C]."""
-    if mode == "debug":
+def filled(feature: Tensor, accumulation: Tensor, mode: str | None, colour: Tensor | None) -> Tensor:
+    """pi-GAN's fill modes: "debug" paints rays of small accumulation [B,R] in `colour`, "weight" shows it."""
+    if colour is not None:
         feature[accumulation < 0.9] = colour
     if mode == "weight":
         return accumulation.unsqueeze(-1).expand_as(feature).contiguous()
@@ -68,7 +69,7 @@ def filled(feature: Tensor, accumulation: Tensor, mode: str | None, colour: Tens
 def importance_depths(
     bins: Tensor, weights: Tensor, N_importance: int, det: bool, eps: float, *, right: bool
 ) -> Tensor:
-    """The hosts' sample_pdf: bins [P,K], weights [P,W] -> depths [P,N], without gradient; u is drawn as they draw it."""
+    """The hosts' sample_pdf: bins [P,K], weights [P,W] -> depths [P,N], without gradient; draws u as they do."""
     dtype = torch.get_default_dtype()  # of the u that they draw
     require(dense(bins, weights), "needs dense floating-point tensors of one device")
     require(bins.dim() == weights.dim() == 2, "bins and weights must have two axes")

@@ -35,7 +35,7 @@ def fancy_integration(
     require(clamp_mode in _CLAMP_MODES, f"clamp_mode must be one of {_CLAMP_MODES}, got {clamp_mode!r}")
     require(fill_mode != "debug" or rgb.shape[-1] == len(RED), "fill_mode 'debug' needs three channels")
     require_samples(sigma, rgb, z_vals)
-    noise = drawn_noise(sigma.shape, sigma.device if device is None else device, noise_std)
+    noise = drawn_noise(sigma, sigma.device if device is None else device, noise_std)
     options = {"activation": clamp_mode, "last_back": bool(last_back), "white_back": bool(white_back)}
     out = integrate(sigma, rgb, z_vals, noise=noise, **options)
     assert out.feature is not None

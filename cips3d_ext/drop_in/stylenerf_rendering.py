@@ -54,7 +54,7 @@ def query_features(points: Tensor, input_feats: Sequence[Any], bound: float) -> 
 def query_input_features(
     self: Any, p_i: Tensor, input_feats: Sequence[Any], p_shape: Sequence[int], bound: float, grad_inputs: bool = False
 ) -> Tensor:
-    """The method of NeRFInput: features of points [B,N,3], with the points themselves behind them where it adds them."""
+    """The method of NeRFInput: features of points [B,N,3], and behind them the points where it adds them."""
     require(self.keep_posenc <= 0, "an encoding of the points is added to the features")
     features = query_features(p_i, input_feats, bound)
     return features if self.keep_posenc < 0 else torch.cat([features, p_i / bound], -1)

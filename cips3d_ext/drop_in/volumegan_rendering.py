@@ -51,7 +51,7 @@ def renderer(
         sigmas,
         rgbs,
         pts_z,
-        noise=drawn_noise(sigmas.shape, sigmas.device, noise_std),
+        noise=drawn_noise(sigmas, sigmas.device, noise_std),
         **_CLAMP_MODES[clamp_mode],
         far=None if max_depth is None else float(max_depth),
         unit_delta=render_mode == "no_dist",

@@ -18,6 +18,7 @@ from tests.drop_in.hosts import cips3d_utils
 from tests.drop_in.hosts import eg3d_rendering as eg3d
 from tests.drop_in.hosts import epigraf_rendering as epigraf
 from tests.drop_in.hosts import giraffe_rendering as giraffe
+from tests.drop_in.hosts import lookalike_rendering as lookalike
 from tests.drop_in.hosts import pigan_rendering as pigan
 from tests.drop_in.hosts import stylenerf_rendering as stylenerf
 from tests.drop_in.hosts import stylesdf_rendering as stylesdf
@@ -207,3 +208,68 @@ def test_a_copy_stays_accelerated_and_a_pickle_is_the_hosts(known):
     known.run(loaded)
     assert known.log
     assert type(model) is type(copied) and isinstance(model, type(loaded))
+
+
+def test_a_call_that_is_not_covered_runs_the_hosts_function():
+    """Here: pi-GAN's own error for a clamp mode that it does not know."""
+    model = pigan.ImplicitGenerator3d()
+    cips3d_ext.accelerate(model)
+    with pytest.raises(TypeError, match="pi-GAN: Need to choose clamp mode"):
+        model(*z_vals(R)(), clamp_mode=None, nerf_noise=0)
+    renderer = volumegan.Renderer(clamp_mode="relu", num_per_group=S)
+    holder = nn.Module()
+    holder.renderer = renderer
+    cips3d_ext.accelerate(holder)
+    given = {
+        "rgbs": torch.randn(B, R, S, 3),
+        "sigmas": torch.randn(B, R, S, 1),
+        "pts_z": z_vals(R)()[0],
+        "noise_std": 0,
+    }
+    volumegan.CALLS.clear()
+    renderer(**given)
+    assert not volumegan.CALLS
+    with pytest.raises(RuntimeError):  # the host's reshape fails for groups smaller than a ray
+        renderer(**given, num_per_group=1)
+    assert volumegan.CALLS == ["renderer"]
+
+
+def test_methods_behind_decorators_and_families():
+    model = pigan.ImplicitGenerator3d()
+    cips3d_ext.accelerate(model, families=["sample_pdf"])
+    pigan.CALLS.clear()
+    model.staged_forward(*z_vals(R)(), clamp_mode="relu", nerf_noise=0)
+    assert set(pigan.CALLS) == {"fancy_integration", "sample_from_3dgrid"}
+    report = cips3d_ext.accelerate(model)
+    assert [entry.reason for entry in report.swapped] == ["sample_pdf, volume_render", "sample_volume"]
+    pigan.CALLS.clear()
+    model.staged_forward(*z_vals(R)(), clamp_mode="relu", nerf_noise=0)
+    assert not pigan.CALLS
+
+
+def test_only_decoders_that_average_get_the_mean_of_the_planes():
+    model = eg3d.TriPlaneGenerator(eg3d.OSGDecoder)
+    cips3d_ext.accelerate(model)
+    seen = []
+    model.decoder.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    model()
+    assert seen == [1, 1]
+    model.decoder = eg3d.ProductDecoder(4)
+    model.decoder.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    model()
+    assert seen == [1, 1, 3, 3]
+
+
+def test_a_look_alike_stays_and_is_reported():
+    model = lookalike.Generator()
+    report = cips3d_ext.accelerate(model)
+    assert not report.swapped
+    reasons = {entry.reason for entry in report.skipped}
+    assert reasons == {
+        "fancy_integration: it computes something else",
+        "sample_pdf: its parameters (bins, weights, count) are not the known ones",
+        "renderer: a trial call fails: AssertionError: a GPU is needed",
+    }
+    assert {entry.cls for entry in report.skipped} == {"Generator"}
+    with pytest.raises(ValueError, match="it computes something else"):
+        cips3d_ext.accelerate(model, strict=True)

@@ -9,8 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from cips3d_ext.drop_in import cips3d_rendering, eg3d_rendering, epigraf_rendering, giraffe_rendering
-from cips3d_ext.drop_in import pigan_rendering, stylenerf_rendering, stylesdf_rendering, volumegan_rendering
+from cips3d_ext.drop_in import (
+    cips3d_rendering,
+    epigraf_rendering,
+    pigan_rendering,
+    stylenerf_rendering,
+    stylesdf_rendering,
+    volumegan_rendering,
+)
+from cips3d_ext.drop_in import eg3d as eg3d_rendering
+from cips3d_ext.drop_in import giraffe as giraffe_rendering
 from cips3d_ext.drop_in._samples import NotCovered
 from cips3d_ext.ops._registry import NATIVE_DEVICES
 from cips3d_ext.testing import assert_close
@@ -218,3 +226,47 @@ def test_gives_the_hosts_numbers_derivatives_and_draws(case):
             tensor[:] = 0  # writable
     for name, tensor in seen_derivatives.items():
         assert_close(tensor, wanted_derivatives.get(name, torch.zeros_like(tensor)), case.dtype, name)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_under_autocast_a_field_of_16_bits_gives_the_hosts_dtype_and_numbers(half):
+    """pi-GAN's training: the field under autocast, depths in float32."""
+    inputs = rgb_sigma(3)()
+    given = {"rgb_sigma": inputs["rgb_sigma"].to(half), "z_vals": inputs["z_vals"]}
+    found = []
+    for function in (pigan.fancy_integration, pigan_rendering.fancy_integration):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", half):
+            found.append(function(**given, device="cpu", noise_std=0, clamp_mode="softplus"))
+    for wanted, seen in zip(*found, strict=True):
+        assert seen.dtype == wanted.dtype == torch.float32
+        assert_close(seen, wanted, torch.float32, "output")
+
+
+WRONG = {
+    "clamp_mode must be": (pigan_rendering.fancy_integration, rgb_sigma(3), {"clamp_mode": "elu"}),
+    "density must be": (pigan_rendering.fancy_integration, rgb_sigma(4), {"clamp_mode": "relu"}),
+    "samples in groups": (volumegan_rendering.renderer, samples(R), {"clamp_mode": "relu", "num_per_group": 1}),
+    "clamp_mode must be 'softplus'": (eg3d_rendering.march, marched, {"rendering_options": {"clamp_mode": "relu"}}),
+    "needs z_vals": (stylenerf_rendering.calc_volume_weights, weighed_without_rays, {"dists": torch.ones(B, R, S)}),
+    "mode must be": (eg3d_rendering.sample_from_planes, planes, {"mode": "nearest", "plane_axes": torch.eye(3)[None]}),
+    "permutations": (eg3d_rendering.sample_from_planes, planes, {"plane_axes": 2 * torch.eye(3)[None], "box_warp": 1}),
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_no_op_covers_is_said_and_draws_nothing(text):
+    function, inputs, options = WRONG[text]
+    options = {"noise_std": 0.1} | options if function is volumegan_rendering.renderer else options
+    given = inputs()
+    state = torch.get_rng_state()
+    with pytest.raises(NotCovered, match=text):
+        function(**given, **options)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_plane_axes_are_read_anew_after_a_write():
+    axes = eg3d.generate_planes()
+    assert eg3d_rendering.axis_pairs(axes) == ((0, 1), (0, 2), (2, 0))
+    axes.copy_(axes.flip(0))
+    assert eg3d_rendering.axis_pairs(axes) == ((2, 0), (0, 2), (0, 1))

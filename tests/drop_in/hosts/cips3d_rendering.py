@@ -15,7 +15,9 @@ class GeneratorBase(nn.Module):
         weights = weights.reshape(B * R, S) + 1e-5
         z = z_vals.reshape(B * R, S)
         mid = 0.5 * (z[:, :-1] + z[:, 1:])
-        return cips3d_utils.sample_pdf(bins=mid, weights=weights[:, 1:-1], N_importance=S, det=False).reshape(B, R, S, 1)
+        return cips3d_utils.sample_pdf(bins=mid, weights=weights[:, 1:-1], N_importance=S, det=False).reshape(
+            B, R, S, 1
+        )
 
 
 class GeneratorNerfINR(GeneratorBase):

@@ -145,4 +145,6 @@ class TriPlaneGenerator(nn.Module):
         directions = torch.tensor([0.1, -0.1, 1.0]).expand(B, rays, 3)
         options = {"clamp_mode": "softplus", "box_warp": 2.0, "depth_resolution": 7, **options}
         options = {"depth_resolution_importance": 5, **options}
-        return self.renderer(self.planes.expand(B, -1, -1, -1, -1).contiguous(), self.decoder, origins, directions, options)
+        return self.renderer(
+            self.planes.expand(B, -1, -1, -1, -1).contiguous(), self.decoder, origins, directions, options
+        )

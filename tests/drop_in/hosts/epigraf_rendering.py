@@ -123,6 +123,13 @@ class SynthesisNetwork(nn.Module):
         points = ((z_vals - 1) * torch.tensor([0.5, -0.7, 0.9])).reshape(B, R * S, 3)
         planes = self.planes.expand(B, -1, -1, -1).contiguous()
         out = run_batchwise(
-            tri_plane_renderer, {"coords": points}, 2 * S, 1, mlp=self.tri_plane_mlp, x=planes, scale=1.2, ray_d_world=None
+            tri_plane_renderer,
+            {"coords": points},
+            2 * S,
+            1,
+            mlp=self.tri_plane_mlp,
+            x=planes,
+            scale=1.2,
+            ray_d_world=None,
         )
         return out.reshape(B, R, S, 4)

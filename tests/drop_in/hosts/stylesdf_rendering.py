@@ -79,7 +79,9 @@ class Render:
     ):
         CALLS.append("Render.volume_integration")
         norm = torch.norm(rays_d, dim=-1, keepdim=True)
-        dists = torch.cat([z_vals[..., 1:] - z_vals[..., :-1], torch.tensor([1e10]).to(norm).expand_as(norm)], -1) * norm
+        dists = (
+            torch.cat([z_vals[..., 1:] - z_vals[..., :-1], torch.tensor([1e10]).to(norm).expand_as(norm)], -1) * norm
+        )
         eikonal = Render.get_eikonal_term(pts, sdf) if with_sdf and return_eikonal else None
         if with_sdf:
             density = torch.sigmoid(-sdf / sigmoid_beta) / sigmoid_beta
