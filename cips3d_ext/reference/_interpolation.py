@@ -45,7 +45,7 @@ def interpolate_backward(
 
 def _rows(values: Tensor) -> Tensor:
     """The texels of all grids as rows of channels [G*T,C]."""
-    return values.flatten(2).transpose(1, 2).reshape(-1, values.shape[1])
+    return values.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
 def _products(factors: Sequence[Tensor]) -> list[Tensor]:

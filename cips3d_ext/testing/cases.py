@@ -13,6 +13,7 @@ import cips3d_ext
 
 # Kept away from kinks (relu at 0, ties of depths), so that finite differences and roundings see one branch.
 KINK_MARGIN = 0.1
+TEXEL_MARGIN = 0.05  # several times what rounding a coordinate to bfloat16 moves it on the small grids here
 MODFC_KINK_MARGIN = 0.02  # several times what bfloat16 operands move sums of products of about 1
 
 
@@ -181,6 +182,35 @@ def _merge(shape: tuple[int, ...], a: int, b: int, C: int | None) -> Any:
     return make, names
 
 
+def _texels(
+    op: str, id: str, shape: tuple[int, ...], N: int, axes: tuple[tuple[int, ...], ...], **options: Any
+) -> Case:
+    """A grid of `shape`, sampled along `axes`. Points reach beyond it; none comes near the centre of a texel, where
+    gradients jump."""
+    grid = "planes" if op == "sample_planes" else "volume"
+    point_scale, aligned = options.get("point_scale", 1.0), options.get("align_corners", False)
+
+    def near_kinks(points: Tensor) -> Tensor:
+        near = torch.zeros(len(points), dtype=torch.bool)
+        for axis, size in ((a, s) for of_grid in axes for a, s in zip(of_grid, reversed(shape), strict=False)):
+            x = points[:, axis] * point_scale
+            position = (x + 1) / 2 * (size - 1) if aligned else ((x + 1) * size - 1) / 2
+            near |= (position - position.round()).abs() < TEXEL_MARGIN
+        return near
+
+    def make(generator: torch.Generator) -> dict[str, Tensor]:
+        def draw(count: int) -> Tensor:
+            return (2.6 * torch.rand(count, 3, generator=generator, dtype=torch.float64) - 1.3) / point_scale
+
+        points = draw(shape[0] * N)
+        while (near := near_kinks(points)).any():
+            points[near] = draw(int(near.sum()))
+        values = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return {grid: values, "points": points.reshape(shape[0], N, 3)}
+
+    return Case(op, id, make, (grid, "points"), options | ({"axes": axes} if op == "sample_planes" else {}))
+
+
 def _siren(
     shape: tuple[int, ...],
     widths: tuple[int, ...],
@@ -317,6 +347,16 @@ CASES = (
           near=0.2, far=4.0, last_back=True),
     _case("merge_samples", "plain", _merge((2, 3), 4, 5, 7)),
     _case("merge_samples", "depths_and_densities", _merge((3,), 6, 1, None)),
+    _texels("sample_planes", "eg3d", (2, 3, 32, 6, 7), 37, ((0, 1), (0, 2), (2, 0)), point_scale=1.25),
+    _texels("sample_planes", "aligned_sum", (2, 2, 5, 4, 5), 19, ((1, 2), (0, 0)), align_corners=True, reduce="sum"),
+    _texels("sample_planes", "every_border", (1, 4, 35, 3, 6), 18, ((0, 1), (2, 1), (1, 0), (0, 2)), padding="border",
+            reduce="none"),
+    _texels("sample_planes", "aligned_border", (2, 1, 70, 5, 3), 9, ((2, 1),), align_corners=True, padding="border"),
+    _texels("sample_volume", "volumegan", (2, 32, 4, 5, 6), 33, ((0, 1, 2),), point_scale=0.8, align_corners=True,
+            padding="border"),
+    _texels("sample_volume", "zeros", (2, 5, 5, 3, 4), 21, ((0, 1, 2),)),
+    _texels("sample_volume", "aligned_zeros", (1, 67, 2, 4, 3), 17, ((0, 1, 2),), align_corners=True),
+    _texels("sample_volume", "border", (2, 3, 3, 1, 5), 18, ((0, 1, 2),), padding="border"),
 )  # fmt: skip
 
 
