@@ -25,8 +25,8 @@ template <class Kernel>
 void for_points_of_all_samples(const GridSampleCall& call, GridSampleCpuCall& plain,
                                const GridSampleCpuKernels& kernels, Kernel kernel) {
   const GridSizes& sizes = call.sizes;
-  const Tensor rows = on_huge_pages(
-      torch::stable::new_empty(call.grids, {sizes.grids, plain.padded_texels(), plain.row()}));
+  const Tensor rows =
+      on_huge_pages(torch::stable::new_empty(call.grids, {sizes.grids, plain.padded_texels(), plain.row()}));
   plain.rows = data(rows);
   const int64_t texel_blocks = sizes.grids * ((sizes.texels() + kBlockTexels - 1) / kBlockTexels);
   const int64_t point_blocks = (sizes.points + kPointsAtOnce - 1) / kPointsAtOnce;

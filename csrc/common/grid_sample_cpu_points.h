@@ -160,7 +160,8 @@ template <class S, int Axes>
 void grid_gradients(const GridSampleCpuCall& call, int64_t worker, int64_t first_task, int64_t last_task) {
   using T = Compute<S>;
   const GridSizes& sizes = call.sizes;
-  const int64_t slice = call.slice(), texels = sizes.texels(), blocks = (sizes.points + kPointsAtOnce - 1) / kPointsAtOnce;
+  const int64_t slice = call.slice(), texels = sizes.texels(),
+                blocks = (sizes.points + kPointsAtOnce - 1) / kPointsAtOnce;
   T* sums = static_cast<T*>(call.sums) + worker * call.padded_texels() * slice;
   CornerRows<T, Axes> corners;
   for (int64_t task = first_task; task < last_task; ++task) {

@@ -53,6 +53,7 @@ CIPS3D_HOST_DEVICE GridAxis<Real> grid_axis(int64_t size, const GridOptions& opt
 // Reals, or of vectors of them.
 template <class V>
 struct AxisCorners {
+  V below;  // where the lower texel lies, in the grid or not; all weights are 0 below -1 and above the last texel
   V texel[2], weight[2], slope[2];
 };
 
@@ -62,33 +63,32 @@ struct ScalarToWhole {
   static CIPS3D_HOST_DEVICE double toward_zero(double x) { return static_cast<double>(static_cast<int32_t>(x)); }
 };
 
-// A NaN coordinate reads texel 0 with weights NaN.
+// A NaN coordinate has weights NaN.
 template <class ToWhole, class V, class Real>
 CIPS3D_HOST_DEVICE AxisCorners<V> axis_corners(V coordinate, const GridAxis<Real>& axis) {
   const V zero{}, last = zero + axis.last, full = zero + axis.scale;
   V position = (coordinate + Real(1)) * axis.scale - axis.shift, slope = full;
   if (axis.border) {
     slope = (position > zero) & (position < last) ? full : zero;
-    position = position > zero ? position : zero;
-    position = position < last ? position : last;
+    position = position < zero ? zero : position;
+    position = position > last ? last : position;
   }
   // Two texels beyond the grid all weights are 0: so far numbers are small enough for integers.
   const V lowest = zero - Real(2), highest = last + Real(2);
-  V near = position > lowest ? position : lowest;
-  near = near < highest ? near : highest;
-  const V toward = ToWhole::toward_zero(near), below = toward > near ? toward - Real(1) : toward, above = below + Real(1);
-  const V t = position - below;
-  AxisCorners<V> corners;
+  V near = position < lowest ? lowest : position;
+  near = near > highest ? highest : near;
+  near = near != near ? zero : near;
+  const V toward = ToWhole::toward_zero(near), below = toward > near ? toward - Real(1) : toward;
+  const V above = below + Real(1), t = position - below;
   const auto below_outside = (below < zero) | (below > last), above_outside = (above < zero) | (above > last);
+  AxisCorners<V> corners;
+  corners.below = below;
   corners.texel[0] = below_outside ? zero : below;
   corners.texel[1] = above_outside ? zero : above;
   corners.weight[0] = below_outside ? zero : Real(1) - t;
   corners.weight[1] = above_outside ? zero : t;
   corners.slope[0] = below_outside ? zero : zero - slope;
   corners.slope[1] = above_outside ? zero : slope;
-  const auto is_nan = coordinate != coordinate;
-  corners.weight[0] = is_nan ? coordinate : corners.weight[0];
-  corners.weight[1] = is_nan ? coordinate : corners.weight[1];
   return corners;
 }
 

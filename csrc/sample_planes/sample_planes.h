@@ -24,8 +24,7 @@ template <Tensor (*Forward)(const GridSampleCall&)>
 Tensor sample_planes_entry(Tensor planes, Tensor points, std::vector<int64_t> axes, double point_scale,
                            bool align_corners, StringArgument padding, StringArgument reduce) {
   const std::string padding_name = padding.take(), reduce_name = reduce.take();
-  return Forward(
-      make_sample_planes_call(planes, points, axes, point_scale, align_corners, padding_name, reduce_name));
+  return Forward(make_sample_planes_call(planes, points, axes, point_scale, align_corners, padding_name, reduce_name));
 }
 
 // Backward: (call, grad contiguous, grad_mask).

@@ -22,5 +22,6 @@ GridSampleGradients sample_planes_backward_cpu(const GridSampleCall& call, const
 
 STABLE_TORCH_LIBRARY_IMPL(cips3d_ext, CPU, m) {
   m.impl("sample_planes", TORCH_BOX(&cips3d::sample_planes_entry<cips3d::sample_planes_cpu>));
-  m.impl("sample_planes_backward", TORCH_BOX(&cips3d::sample_planes_backward_entry<cips3d::sample_planes_backward_cpu>));
+  m.impl("sample_planes_backward",
+         TORCH_BOX(&cips3d::sample_planes_backward_entry<cips3d::sample_planes_backward_cpu>));
 }

@@ -22,5 +22,6 @@ GridSampleGradients sample_volume_backward_cpu(const GridSampleCall& call, const
 
 STABLE_TORCH_LIBRARY_IMPL(cips3d_ext, CPU, m) {
   m.impl("sample_volume", TORCH_BOX(&cips3d::sample_volume_entry<cips3d::sample_volume_cpu>));
-  m.impl("sample_volume_backward", TORCH_BOX(&cips3d::sample_volume_backward_entry<cips3d::sample_volume_backward_cpu>));
+  m.impl("sample_volume_backward",
+         TORCH_BOX(&cips3d::sample_volume_backward_entry<cips3d::sample_volume_backward_cpu>));
 }

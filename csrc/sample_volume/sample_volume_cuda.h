@@ -1,0 +1,9 @@
+// Between sample_volume's CUDA glue and its kernels.
+#pragma once
+#include "common/grid_sample_cuda.h"
+
+namespace cips3d {
+
+const GridSampleCudaLaunchers& sample_volume_cuda_launchers();
+
+}  // namespace cips3d
