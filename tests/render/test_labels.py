@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from cips3d.render.labels import camera_labels, label_camera, mirrored_labels
+from cips3d.render.labels import at_distance_one, camera_labels, label_camera, mirrored_labels
 from cips3d.render.rays import Camera, camera_rays
 
 SIDE = 8
@@ -63,3 +63,7 @@ def test_mirror_image_is_seen_from_the_mirrored_yaw() -> None:
     yaw, pitch = torch.tensor([1.2, 1.9]), torch.tensor([1.4, 1.7])
     labels = camera_labels(Camera.from_angles(yaw, pitch), SIDE)
     torch.testing.assert_close(mirrored_labels(labels), camera_labels(Camera.from_angles(math.pi - yaw, pitch), SIDE))
+
+
+def test_distance_is_taken_out(camera: Camera) -> None:
+    torch.testing.assert_close(at_distance_one(camera_labels(camera, SIDE, 2.7)), camera_labels(camera, SIDE))

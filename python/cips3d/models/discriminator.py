@@ -121,7 +121,7 @@ class Blur(nn.Module):
 
     def __init__(self, padding: int, stride: int = 1) -> None:
         super().__init__()
-        taps = torch.tensor(BLUR_TAPS)
+        taps = torch.tensor(BLUR_TAPS, device="cpu")  # a number, also where the weights are on the device "meta"
         kernel = torch.outer(taps, taps) / taps.sum() ** 2
         self.register_buffer("kernel", kernel, persistent=False)
         self.padding, self.stride = padding, stride

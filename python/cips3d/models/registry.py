@@ -6,23 +6,24 @@ from typing import TypeAlias
 
 from cips3d.models.base import BaseDiscriminator, BaseGenerator
 from cips3d.models.discriminator import Discriminator, DiscriminatorConfig
+from cips3d.models.eg3d import Eg3dDiscriminator, Eg3dDiscriminatorConfig, Eg3dGenerator, Eg3dGeneratorConfig
 from cips3d.models.generator import Generator
 from cips3d.models.generator_config import GeneratorConfig
 from cips3d.models.pigan import PiganDiscriminator, PiganDiscriminatorConfig, PiganGenerator, PiganGeneratorConfig
-from cips3d.models.volumegan import VolumeganGenerator, VolumeganGeneratorConfig
 
 # A mapping's key `model` tells them apart; without it the first is meant.
-GeneratorConfigs: TypeAlias = GeneratorConfig | PiganGeneratorConfig | VolumeganGeneratorConfig
-DiscriminatorConfigs: TypeAlias = DiscriminatorConfig | PiganDiscriminatorConfig
+GeneratorConfigs: TypeAlias = GeneratorConfig | PiganGeneratorConfig | Eg3dGeneratorConfig
+DiscriminatorConfigs: TypeAlias = DiscriminatorConfig | PiganDiscriminatorConfig | Eg3dDiscriminatorConfig
 
 _GENERATORS: dict[type, type[BaseGenerator]] = {
     GeneratorConfig: Generator,
     PiganGeneratorConfig: PiganGenerator,
-    VolumeganGeneratorConfig: VolumeganGenerator,
+    Eg3dGeneratorConfig: Eg3dGenerator,
 }
 _DISCRIMINATORS: dict[type, type] = {
     DiscriminatorConfig: Discriminator,
     PiganDiscriminatorConfig: PiganDiscriminator,
+    Eg3dDiscriminatorConfig: Eg3dDiscriminator,
 }
 
 

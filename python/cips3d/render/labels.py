@@ -62,11 +62,20 @@ def mirrored_labels(labels: Tensor) -> Tensor:
     return torch.cat([pose.flatten(1), labels[:, POSE:]], 1)
 
 
+def at_distance_one(labels: Tensor) -> Tensor:
+    """Labels [B,25] of cameras that stand where they stood, seen from the origin, at distance 1."""
+    pose = labels[:, :POSE].unflatten(1, (4, 4))
+    distance = pose[:, :3, 3].norm(dim=1).clamp_min(torch.finfo(labels.dtype).tiny)
+    pose = torch.cat([pose[..., :3], _scaled(pose[..., 3:], 1 / distance)], -1)
+    return torch.cat([pose.flatten(1), labels[:, POSE:]], 1)
+
+
 def tangent(fov_deg: float, side: int) -> float:
     """Of half the angle between the picture's edges, half a pixel beyond the centres of the outermost pixels."""
     return math.tan(math.radians(fov_deg) / 2) * side / (side - 1)
 
 
-def _scaled(column: Tensor, factor: float) -> Tensor:
-    """A position [B,4,1] of homogeneous coordinates in other units."""
-    return column * column.new_tensor([factor, factor, factor, 1.0])[:, None]
+def _scaled(column: Tensor, factor: float | Tensor) -> Tensor:
+    """A position [B,4,1] of homogeneous coordinates in other units, one or [B]."""
+    factor = torch.as_tensor(factor, dtype=column.dtype, device=column.device).view(-1, 1, 1)
+    return torch.cat([column[:, :3] * factor, column[:, 3:]], 1)

@@ -42,7 +42,7 @@ def overview(raw: TrainedModel, averaged: TrainedModel, heads: int) -> Image.Ima
 
     `averaged` recomputes its mean styles, which its moving weights leave behind.
     """
-    side, yaws = min(averaged.resolution, LARGEST_TILE), averaged.yaws(COLUMNS, SPREADS)
+    side, yaws = averaged.side_up_to(LARGEST_TILE), averaged.yaws(COLUMNS, SPREADS)
     pitch = SPREADS * averaged.camera.pitch_std
 
     def turned(model: TrainedModel, psi: float = 1.0) -> Tensor:
@@ -69,7 +69,7 @@ def overview(raw: TrainedModel, averaged: TrainedModel, heads: int) -> Image.Ima
 
 def turning_heads(model: TrainedModel, heads: int) -> Iterator[Tensor]:
     """Frames [3,H,heads*H] in [-1,1] of up to VIDEO_HEADS heads side by side, turning from side to side and back."""
-    heads, side = min(heads, VIDEO_HEADS), min(model.resolution, VIDEO_TILE)
+    heads, side = min(heads, VIDEO_HEADS), model.side_up_to(VIDEO_TILE)
     styles, swing, zoom = model.styles(heads, SEED), model.swing(SPREADS, 0.0), _zoom(side)
     for frame in range(VIDEO_FRAMES):
         camera = camera_at("yaw", swing, frame, VIDEO_FRAMES)[torch.zeros(heads, dtype=torch.long)]

@@ -152,6 +152,10 @@ class TrainedModel:
         camera = self.camera_at(yaws.repeat(heads))
         return self.style_views(w_shape, w_appearance, camera, resolution=resolution)["inr"]
 
+    def side_up_to(self, limit: int) -> int:
+        """The side in pixels of pictures that should not be larger than `limit`, where the model draws others."""
+        return min(self.resolution, limit) if self.generator.free_side else self.resolution
+
     def save(self, path: Path, comment: str = "") -> None:
         """Write a .safetensors file that `load_model` reads; `comment` says what made it."""
         config = ModelConfig(self.generator.config, self.camera, self.render, self.resolution)
