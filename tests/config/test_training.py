@@ -143,3 +143,45 @@ def test_a_configuration_of_a_newer_version_says_so(tmp_path):
     path.write_text(text + "telepathy: true\n")
     with pytest.raises(ConfigError, match="config.yaml: unknown key 'telepathy'"):
         read_training(path)
+
+
+def test_a_section_of_another_model_begins_afresh():
+    tiny, pigan = load_training("tiny"), load_training("pigan_tiny")
+    assert (tiny.generator.model, pigan.generator.model, pigan.discriminator.model) == ("cips3d", "pigan", "pigan")
+    assert tiny.discriminator.main_channels and not hasattr(pigan.discriminator, "main_channels")
+    assert pigan.optimizer == tiny.optimizer
+
+
+def test_networks_without_a_name_are_cips3ds(tmp_path):
+    """Runs and models that were written before there were others."""
+    path = tmp_path / "config.yaml"
+    write_training(load_training("tiny"), path)
+    older = path.read_text().replace("  model: cips3d\n", "")
+    assert older.count("model:") == 0
+    path.write_text(older)
+    assert read_training(path) == load_training("tiny")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("generator.model=pigann", r"there is no model 'pigann' in generator \(did you mean 'pigan'\?\)"),
+        ("generator.model=pigan", "unknown key .* in generator"),
+        ("loss.topk_least=0", r"topk_least must be in \(0,1\]"),
+        ("loss.use_aux=true", "use_aux is true but"),
+    ],
+)
+def test_mistakes_in_other_models(assignment, message):
+    name = "pigan_tiny" if assignment.startswith("loss") else "tiny"
+    with pytest.raises(ConfigError, match=message):
+        load_training(name, [assignment])
+
+
+def test_the_authors_curriculum_of_cars():
+    """Batches, sampling and rates change from stage to stage (CARLA in pi-GAN's curriculums.py)."""
+    config = load_training("pigan_carla")
+    stages = [config.at_stage(index) for index in range(3)]
+    assert [stage.optimizer.batch_size for stage in stages] == [30, 14, 10]
+    assert [stage.optimizer.g_lr for stage in stages] == [4e-5, 2e-5, 1e-5]
+    assert config.loss.kept(10**6) == 1.0 and load_training("pigan_cats").loss.kept(10**6) == 0.6
+    assert load_training("pigan_celeba").loss.kept(2000) == pytest.approx(0.99)

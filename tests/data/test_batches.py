@@ -52,6 +52,20 @@ def test_impossible_splits_are_refused():
         TrainingBatches(Numbers(2), 6, seed=0, workers=-1)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_another_size_go_on_with_the_next_picture(workers):
+    whole, ranks = TrainingBatches(Numbers(2), 2, seed=3), []
+    wanted = torch.cat([next(whole) for _ in range(5)])
+    ranks = [TrainingBatches(Numbers(2), 2, 3, rank, 2, workers) for rank in range(2)]
+    found = [torch.cat([next(rank) for rank in ranks])]
+    for rank in ranks:
+        rank.resize(4)
+    found += [torch.cat([next(rank) for rank in ranks]) for _ in range(2)]
+    assert torch.equal(torch.cat(found), wanted)
+    with pytest.raises(ValueError, match="a multiple of the 2 ranks, got 3"):
+        ranks[0].resize(3)
+
+
 def test_workers_change_nothing():
     plain = TrainingBatches(Numbers(2, xflip=True), 4, seed=1)
     ahead = TrainingBatches(Numbers(2, xflip=True), 4, seed=1, workers=2)

@@ -12,12 +12,24 @@ from cips3d.training import checkpoint
 from cips3d.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from cips3d.training.ema import Ema
 from cips3d.training.losses import discriminator_loss, generator_loss, r1_gradient_norm
+from cips3d.training.steps import best_part
 
 
 def test_losses_at_known_logits():
     zero, three = torch.zeros(2, 1), torch.full((2, 1), 3.0)
     assert generator_loss(zero).item() == pytest.approx(math.log(2))
     assert discriminator_loss(three, zero).item() == pytest.approx(math.log(2) + math.log1p(math.exp(-3)))
+
+
+def test_the_generator_learns_from_the_best_part_alone():
+    """A half of five, rounded up, in a batch of its own: the losses of the three best, and no gradient of the rest."""
+    logits = torch.tensor([[0.3], [-2.0], [1.0], [0.1], [-0.5]], requires_grad=True)
+    weights = best_part(logits, 0.5)
+    assert weights.flatten().tolist() == pytest.approx([5 / 3, 0, 5 / 3, 5 / 3, 0])
+    loss = generator_loss(logits, weights)
+    assert loss.item() == pytest.approx(generator_loss(logits[[0, 2, 3]]).item())
+    loss.backward()
+    assert (logits.grad.flatten() != 0).tolist() == [True, False, True, True, False]
 
 
 def test_r1_of_a_quadratic():

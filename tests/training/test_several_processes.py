@@ -24,9 +24,10 @@ from ..processes import PATIENCE, run_ranks
 from .test_loop import SECONDS, assert_same, rows
 
 ROOT = Path(__file__).parents[2]
-# Growth with fading in, lazy R1, augmentation, partial gradients, then a frozen NeRF: each step has other parameters
-# without a gradient.
-STAGES = "[{resolution: 8}, {resolution: 16, fade_steps: 2}, {resolution: 16, freeze_nerf: true, use_aux: false}]"
+# Growth with fading in, lazy R1, augmentation, partial gradients, the best half of the fakes, then a frozen NeRF and
+# smaller batches: each step has other parameters without a gradient.
+LAST = "{resolution: 16, freeze_nerf: true, use_aux: false, batch_size: 2}"
+STAGES = f"[{{resolution: 8}}, {{resolution: 16, fade_steps: 2}}, {LAST}]"
 ITERATIONS = 6
 
 
@@ -35,7 +36,7 @@ class InFloat64:
 
     def __init__(self, batches):
         self.batches = batches
-        self.state_dict = batches.state_dict
+        self.state_dict, self.resize = batches.state_dict, batches.resize
 
     def __next__(self):
         return next(self.batches).double()
@@ -44,7 +45,8 @@ class InFloat64:
 def iterations_in_float64():
     """What ITERATIONS iterations of a batch of 4 leave: gradients of each (clipped), scalars, state."""
     terms = [f"regularisers.{name}_weight=0.1" for name in ("pose", "style", "density", "normal", "eikonal")]
-    config = load_training("tiny", ["optimizer.batch_size=4", f"schedule.stages={STAGES}", *terms])
+    best = ["loss.topk_every=1", "loss.topk_decay=0.5", "loss.topk_least=0.5"]
+    config = load_training("tiny", ["optimizer.batch_size=4", f"schedule.stages={STAGES}", *terms, *best])
     share = distributed.rank(), distributed.world_size()
     images = InFloat64(TrainingBatches(open_images(config), config.optimizer.batch_size, config.seed, *share))
     torch.set_default_dtype(torch.float64)
