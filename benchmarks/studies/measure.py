@@ -1,4 +1,4 @@
-"""Measure the study's finished runs that have no row yet: numbers to results.jsonl, pictures to pictures/.
+"""Measure a study's finished runs that have no row yet: numbers to results.jsonl, pictures to pictures/.
 
 python benchmarks/studies/measure.py --runs runs/study && python benchmarks/studies/tables.py
 """
@@ -11,8 +11,8 @@ import math
 from pathlib import Path
 
 import torch
-from train import run_folder
-from variants import PRESET, VARIANTS
+from subjects import run_folder
+from variants import SUBJECTS
 
 from cips3d.config.training import load_training
 from cips3d.data import ImageDataset, image_grid, to_float, to_uint8
@@ -80,16 +80,18 @@ def pose_regressor(dataset: ImageDataset) -> Regressor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/study"), help="the --out of train.py")
+    parser.add_argument("--model", choices=SUBJECTS, default="cips3d", help="whose study (default cips3d)")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1), help="default: 0 1")
     args = parser.parse_args()
+    subject = SUBJECTS[args.model]
     known = {(row["variant"], row["seed"]) for row in rows()}
-    wanted = [(v, s) for s in args.seeds for v in VARIANTS if (v, s) not in known]
+    wanted = [(v, s) for s in args.seeds for v in subject.variants if (v, s) not in known]
     finished = [(v, s, run_folder(args.runs, v, s)) for v, s in wanted]
     finished = [(v, s, folder) for v, s, folder in finished if done(folder)]
     print(f"{len(finished)} of {len(wanted)} missing runs are finished")
     if not finished:
         return
-    dataset = open_images(load_training(PRESET))
+    dataset = open_images(load_training(subject.preset))
     regressor = pose_regressor(dataset)
     for variant, seed, folder in finished:
         model = load_model(folder)

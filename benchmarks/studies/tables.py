@@ -1,4 +1,4 @@
-"""The study's tables and plots, from results.jsonl alone, into README.md of this folder.
+"""The studies' tables and plots, from results.jsonl alone, into README.md of this folder.
 
 python benchmarks/studies/tables.py
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import matplotlib
 from measure import HERE, rows
-from variants import BASE, STUDIES, VARIANTS
+from subjects import Subject
+from variants import SUBJECTS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from report import fill, markdown
@@ -48,9 +49,9 @@ def table(variants: Sequence[str], all_rows: Sequence[dict]) -> str:
     return markdown(["run", *(title for title, _, _ in NUMBERS.values())], lines)
 
 
-def orderings(variants: Sequence[str], all_rows: Sequence[dict]) -> str:
+def orderings(base_name: str, variants: Sequence[str], all_rows: Sequence[dict]) -> str:
     """Where every seed of the base beats every seed of a variant, or loses to it; all else is no ordering."""
-    base, sentences = of(BASE, all_rows), []
+    base, sentences = of(base_name, all_rows), []
     for variant in variants:
         mine = of(variant, all_rows)
         better, worse = [], []
@@ -73,9 +74,9 @@ def pictures(variants: Sequence[str]) -> str:
     return markdown(there, [[f"![{v}](pictures/{v}-seed0.png)" for v in there]]) if there else ""
 
 
-def bars(all_rows: Sequence[dict], out: Path) -> None:
+def bars(subject: Subject, all_rows: Sequence[dict], out: Path) -> None:
     """One panel a number: the mean of the seeds as a bar, each seed as a point."""
-    there = [v for v in VARIANTS if of(v, all_rows)]
+    there = [v for v in subject.variants if of(v, all_rows)]
     figure, panels = pyplot.subplots(
         1, len(NUMBERS), figsize=(2.2 * len(NUMBERS), 0.5 + 0.35 * len(there)), sharey=True
     )
@@ -95,13 +96,15 @@ def bars(all_rows: Sequence[dict], out: Path) -> None:
 def main() -> None:
     all_rows = rows()
     texts = {}
-    for name, study in STUDIES.items():
-        variants = (BASE, *study.variants)
-        parts = table(variants, all_rows), orderings(study.variants, all_rows), pictures(variants)
-        texts[name] = "\n\n".join(part for part in parts if part)
+    for model, subject in SUBJECTS.items():
+        for name, study in subject.studies.items():
+            variants = (subject.base, *study.variants)
+            compared = orderings(subject.base, study.variants, all_rows)
+            parts = table(variants, all_rows), compared, pictures(variants)
+            texts[name] = "\n\n".join(part for part in parts if part)
+        if any(of(variant, all_rows) for variant in subject.variants):
+            bars(subject, all_rows, HERE / f"results{'' if model == 'cips3d' else f'-{model}'}.png")
     fill(HERE / "README.md", texts)
-    if all_rows:
-        bars(all_rows, HERE / "results.png")
     print(HERE / "README.md")
 
 

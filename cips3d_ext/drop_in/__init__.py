@@ -5,11 +5,25 @@
     cips3d_ext.undo(generator)
 
 One file a host: its layers as nn.Modules with the host's constructors, keys and forwards, and how the originals are
-known.
+known; its rendering functions with the host's signatures.
 """
 
-from . import cips3d, pigan, stylesdf
+from . import cips3d, eg3d, epigraf, giraffe, pigan, stylenerf, stylesdf, volumegan
 from ._accelerate import Entry, Report, accelerate, undo
 from ._adapter import FAMILIES
 
-__all__ = ["FAMILIES", "Entry", "Report", "accelerate", "cips3d", "pigan", "stylesdf", "undo"]
+__all__ = [
+    "FAMILIES",
+    "Entry",
+    "Report",
+    "accelerate",
+    "cips3d",
+    "eg3d",
+    "epigraf",
+    "giraffe",
+    "pigan",
+    "stylenerf",
+    "stylesdf",
+    "undo",
+    "volumegan",
+]

@@ -82,24 +82,25 @@ def undo(model: nn.Module) -> None:
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every object of the model whose class has a known name: its modules, and plain objects that they hold."""
-    known = {name for adapter in ADAPTERS for name in adapter.classes}
+    """Every object of the model: its modules, and plain objects that they hold."""
     seen: set[int] = set()
     for path, module in list(model.named_modules()):
         held = [(f"{path}.{key}".strip("."), value) for key, value in vars(module).items()]
         for name, thing in [(path, module), *held]:
-            if not isinstance(thing, type) and host_class(thing).__name__ in known and id(thing) not in seen:
+            if hasattr(thing, "__dict__") and not isinstance(thing, type) and id(thing) not in seen:
                 seen.add(id(thing))
                 yield name, thing
 
 
 def _examine(name: str, thing: Any, wanted: frozenset[str], found: list[_Found], report: Report) -> None:
     """Adds what becomes of one object to `found` and `report`."""
-    cls = host_class(thing).__name__
+    host = host_class(thing)
+    cls = host.__name__
     reasons = []
     for adapter in ADAPTERS:
-        families = wanted.intersection(adapter.families)
-        if cls not in adapter.classes or not families:
+        families, kept = adapter.able(host, wanted)
+        report.skipped.extend(Entry(name, cls, reason) for reason in kept)
+        if not families:
             continue
         families |= families_of(thing)
         reason = "its forward is replaced on the instance" if "forward" in vars(thing) else adapter.misfit(thing)

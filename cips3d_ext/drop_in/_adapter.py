@@ -25,6 +25,8 @@ class Adapter:
     trial(shadow): arguments for a trial call of an nn.Module's forward, or None for no trial. `shadow` is a copy of the
         module with random parameters, on the CPU in float32; it may be made smaller. On it the subclass's forward must
         give what the host's own gives: so layers that merely look alike are found and left alone.
+    abilities(class, families): which of the families a class of any name has, and the known functions in it that stay
+        the host's, each with its reason. With it `classes` is empty: objects are known by what their methods call.
     """
 
     host: str
@@ -33,6 +35,13 @@ class Adapter:
     misfit: Callable[[Any], str]
     members: Members
     trial: Callable[[Any], tuple[Any, ...]] | None = None
+    abilities: Callable[[type, frozenset[str]], tuple[frozenset[str], list[str]]] | None = None
+
+    def able(self, host: type, families: frozenset[str]) -> tuple[frozenset[str], list[str]]:
+        """What of `families` to try on objects of a class, and what in it stays the host's, with reasons."""
+        if self.abilities is not None:
+            return self.abilities(host, families.intersection(self.families))
+        return (families.intersection(self.families) if host.__name__ in self.classes else frozenset()), []
 
 
 def guarded_forward(covers: Callable[..., bool], fused: Callable[..., Any]) -> Members:

@@ -1,6 +1,6 @@
 """All adapters, in the order in which they are tried."""
 
-from . import cips, cips3d, epigraf, pigan, stylegan, stylenerf, stylesdf, volumegan
+from . import cips, cips3d, epigraf, pigan, renderers, stylegan, stylenerf, stylesdf, volumegan
 
 ADAPTERS = (
     *pigan.ADAPTERS,
@@ -11,4 +11,5 @@ ADAPTERS = (
     *stylegan.ADAPTERS,
     *volumegan.ADAPTERS,
     *epigraf.ADAPTERS,
+    *renderers.ADAPTERS,  # last: whatever else calls a known function
 )

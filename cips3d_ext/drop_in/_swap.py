@@ -35,7 +35,8 @@ def swap(thing: Any, adapter: Adapter, families: frozenset[str]) -> None:
 
 def restore(thing: Any) -> None:
     """Gives an object the class it had."""
-    thing.__class__ = host_class(thing)
+    if type(thing) in _origin:
+        thing.__class__ = host_class(thing)
 
 
 def subclass(host: type, adapter: Adapter, families: frozenset[str]) -> type:

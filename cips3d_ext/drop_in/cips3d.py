@@ -16,6 +16,8 @@ from ..ops.modfc import modfc
 from ._adapter import Adapter, guarded_forward, lacks, takes_other
 from ._covers import autocast_dtype, dense, one_dtype, unhooked
 from ._layers import film, modfc_channels_first
+from .cips3d_rendering import fancy_integration as fancy_integration
+from .cips3d_rendering import sample_pdf as sample_pdf
 
 _STYLE_INIT_SCALE = 0.25  # layers start close to no modulation
 _SINE_INIT_DIVISOR = 25.0

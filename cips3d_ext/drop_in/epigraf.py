@@ -10,6 +10,9 @@ from torch import Tensor
 from ._adapter import Adapter, guarded_forward, lacks, takes_other
 from ._covers import autocast_dtype, dense, worthwhile
 from ._layers import modfc_channels_first
+from .epigraf_rendering import fancy_integration as fancy_integration
+from .epigraf_rendering import tri_plane_renderer as tri_plane_renderer
+from .pigan_rendering import sample_pdf as sample_pdf
 from .stylegan import activation_misfit, synthesis_options
 
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from ._adapter import Adapter, guarded_forward, lacks, takes_other
 from ._covers import dense, one_dtype, unhooked
 from ._layers import film
+from .pigan_rendering import fancy_integration as fancy_integration
+from .pigan_rendering import sample_from_3dgrid as sample_from_3dgrid
+from .pigan_rendering import sample_pdf as sample_pdf
 
 
 class FiLMLayer(nn.Module):

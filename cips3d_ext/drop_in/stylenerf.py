@@ -14,7 +14,10 @@ from torch import Tensor
 from ._adapter import Adapter, guarded_forward, lacks, takes_other
 from ._covers import dense, worthwhile
 from ._layers import modfc_channels_first
+from .pigan_rendering import sample_pdf as sample_pdf
 from .stylegan import activation_misfit, kernel_misfit, picture_trial, synthesis_options
+from .stylenerf_rendering import calc_volume_weights as calc_volume_weights
+from .stylenerf_rendering import query_input_features as query_input_features
 
 
 def _normalised(module: Any, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ._adapter import Adapter, guarded_forward, lacks, takes_other
 from ._covers import dense, one_dtype
 from ._layers import film
+from .stylesdf_rendering import volume_integration as volume_integration
 
 _STYLE_INIT_SCALE = 0.25
 _INIT_SLOPE = 0.2

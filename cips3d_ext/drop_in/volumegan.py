@@ -10,7 +10,11 @@ from torch import Tensor
 from ._adapter import Adapter, guarded_forward, lacks, takes_other
 from ._covers import dense, worthwhile
 from ._layers import modfc_channels_first
+from .pigan_rendering import sample_pdf as sample_pdf
 from .stylegan import ACTIVATIONS, SMALL, kernel_misfit
+from .volumegan_rendering import grid_sample_3d as grid_sample_3d
+from .volumegan_rendering import interpolate_feature as interpolate_feature
+from .volumegan_rendering import renderer as renderer
 
 
 def _modulate(

@@ -112,11 +112,20 @@ class RegulariserConfig:
     eikonal_weight: float = 0.0  # its gradient must be as long everywhere, which is
     # this slope, 1/length^2: matter that gets denser so fast dims a ray to 1/e within a sample's spacing of 0.02
     eikonal_slope: float = 5000.0
+    path_length_weight: float = 0.0  # pictures must change as much with every step in w (arXiv 1912.04958),
+    path_length_every: int = 4  # steps between these terms, each then weighs so many times as much
+    path_length_shrink: int = 2  # taken of the batch divided by this
+    path_length_decay: float = 0.01  # how fast the mean length follows
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if name.endswith("_weight") and not value >= 0:
                 raise ValueError(f"regularisers.{name} must be at least 0, got {value}")
+        if self.path_length_every < 1 or self.path_length_shrink < 1 or not 0 < self.path_length_decay <= 1:
+            raise ValueError(
+                "regularisers: path_length_every and path_length_shrink must be at least 1 and path_length_decay in "
+                f"(0,1], got {self.path_length_every}, {self.path_length_shrink} and {self.path_length_decay}"
+            )
         if self.eikonal_slope <= 0:
             raise ValueError(f"regularisers.eikonal_slope must be above 0, got {self.eikonal_slope}")
         if self.perceptual_weight and self.perceptual_network is None:

@@ -313,6 +313,14 @@ class BaseGenerator(nn.Module, ABC):
         w_appearance = self.map_appearance(z_shape if both else z_appearance)
         return self.truncate(self.map_shape(z_shape, pose), w_appearance, truncation_psi)
 
+    def by_layer(self, w_shape: Tensor, w_appearance: Tensor) -> tuple[Tensor, Tensor]:
+        """Styles [B,L,W], [B,K,W'] of each layer, where layers may have their own; the others as they are."""
+
+        def each(w: Tensor, layers: int) -> Tensor:
+            return w[:, None].expand(-1, layers, -1) if layers and w.ndim == 2 else w
+
+        return each(w_shape, self.shape_layers), each(w_appearance, self.appearance_layers)
+
     def truncate(self, w_shape: Tensor, w_appearance: Tensor, truncation_psi: float) -> tuple[Tensor, Tensor]:
         """Styles [B,W], [B,W'] moved to the mean styles: mean + psi * (w - mean)."""
         if truncation_psi == 1.0:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from cips3d.models import eg3d, pigan
+from cips3d.models import eg3d, pigan, volumegan
 from cips3d.models.base import BaseGenerator
 from cips3d.models.generator import Generator
 from cips3d.models.official import load_official, read_state
@@ -38,6 +38,14 @@ def _cips3d(state: Mapping[str, Tensor], impl: str) -> BaseGenerator:
 PUBLIC = (
     PublicModel(eg3d.public.reads, eg3d.public.load, "eg3d_ffhq512_128", 512, eg3d.public.PICKLED, eg3d.public.WAY_OUT),
     PublicModel(pigan.public.reads, pigan.public.load, "pigan_celeba", 128, pigan.public.PICKLED, pigan.public.WAY_OUT),
+    PublicModel(
+        volumegan.public.reads,
+        volumegan.public.load,
+        "volumegan_ffhq256",
+        256,
+        volumegan.public.PICKLED,
+        volumegan.public.WAY_OUT,
+    ),
     PublicModel(lambda state: True, _cips3d, "released_ffhq_32", 256),
 )
 
@@ -50,7 +58,7 @@ def load_public(path: Path, impl: str = "auto") -> tuple[BaseGenerator, PublicMo
     try:
         state = read_state(path)
     except ValueError as error:
-        reason = str(error.__cause__)
+        reason = f"{error} {error.__cause__}"
         for model in PUBLIC:
             if any(name in reason for name in model.pickled):
                 raise ValueError(f"load_public: {path} holds no state dict: {model.way_out}") from error

@@ -10,15 +10,17 @@ from cips3d.models.eg3d import Eg3dDiscriminator, Eg3dDiscriminatorConfig, Eg3dG
 from cips3d.models.generator import Generator
 from cips3d.models.generator_config import GeneratorConfig
 from cips3d.models.pigan import PiganDiscriminator, PiganDiscriminatorConfig, PiganGenerator, PiganGeneratorConfig
+from cips3d.models.volumegan import VolumeganGenerator, VolumeganGeneratorConfig
 
 # A mapping's key `model` tells them apart; without it the first is meant.
-GeneratorConfigs: TypeAlias = GeneratorConfig | PiganGeneratorConfig | Eg3dGeneratorConfig
+GeneratorConfigs: TypeAlias = GeneratorConfig | PiganGeneratorConfig | VolumeganGeneratorConfig | Eg3dGeneratorConfig
 DiscriminatorConfigs: TypeAlias = DiscriminatorConfig | PiganDiscriminatorConfig | Eg3dDiscriminatorConfig
 
 _GENERATORS: dict[type, type[BaseGenerator]] = {
     GeneratorConfig: Generator,
     PiganGeneratorConfig: PiganGenerator,
     Eg3dGeneratorConfig: Eg3dGenerator,
+    VolumeganGeneratorConfig: VolumeganGenerator,
 }
 _DISCRIMINATORS: dict[type, type] = {
     DiscriminatorConfig: Discriminator,

@@ -57,6 +57,17 @@ class Codes(NamedTuple):
     pose: Camera | None = None
     mixing: Tensor | None = None
 
+    def of_images(self, images: slice) -> Codes:
+        """Those of the chosen images (indices along B)."""
+        pose, mixing = self.pose, self.mixing
+        return Codes(
+            self.z_shape[images],
+            self.z_appearance[images],
+            self.camera[images],
+            None if pose is None else pose[images],
+            None if mixing is None else mixing[images],
+        )
+
 
 class Penalty(NamedTuple):
     """The weighted sum, to be added to the generator's loss, and each term's value by its name."""

@@ -20,6 +20,7 @@ from cips3d.render.draws import Draws, complete_draws
 from cips3d.render.image import RenderOutput
 from cips3d.render.rays import Camera
 from cips3d.training.ema import Ema
+from cips3d.training.path_length import PathLength, differentiable
 from cips3d.training.regularisers import Codes, Regularisers
 from cips3d.training.steps import Judge, discriminator_step, generator_step
 
@@ -47,6 +48,7 @@ class Trainer:
             self.generator = make_generator(config.generator, impl).to(device)
             self.discriminator = make_discriminator(config.discriminator, config.optimizer.channels_last).to(device)
             self.regularisers = Regularisers(config, device)
+        self.path_length = PathLength(config.regularisers, device)
         if self.discriminator.labelled:
             images.with_labels = True
         init = config.init
@@ -131,28 +133,14 @@ class Trainer:
 
     def render(self, grad_rays: int | None, codes: Codes | None = None) -> RenderOutput:
         """b training images from `codes`, or fresh ones, and fresh draws."""
-        render, precision = self.now.render, PRECISIONS[self.config.optimizer.precision]
-        z_shape, z_appearance, camera, pose, mixing = codes or self.sample_inputs()
-        draws = self._draws(grad_rays, z_shape.dtype)
-        with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
-            return self.generator.synthesise(
-                *self.generator.map_training(z_shape, z_appearance, pose, mixing),
-                camera,
-                resolution=self.resolution,
-                samples_per_ray=render.samples_per_ray,
-                hierarchical=render.hierarchical,
-                draws=draws,
-                density_noise_std=self.density_noise_std,
-                last_back=render.last_back,
-                white_back=render.white_back,
-                grad_rays=grad_rays,
-                alpha=self.fade_alpha,
-                shown=self.shown,
-            )
+        codes = codes or self.sample_inputs()
+        draws = self._draws(grad_rays, codes.z_shape.dtype)
+        with self._autocast():
+            return self._synthesise(self._styles(codes), codes.camera, draws, grad_rays)
 
     def sample_inputs(self) -> Codes:
         """Fresh codes [b,Z], [b,Z'] and cameras of the configured pose distribution."""
-        batch, pose, rows = self.batch_size, self.config.camera, self.rows
+        batch, pose = self.batch_size, self.config.camera
         z_shape, z_appearance = (
             torch.randn(batch, size, generator=self.rng, device=self.device)
             for size in (self.config.generator.z_shape_dim, self.config.generator.z_appearance_dim)
@@ -169,13 +157,49 @@ class Trainer:
         )
         condition = self.generator.condition(camera, self.shown, self.rng)
         mixing = self.generator.draw_mixing(batch, self.rng)
-        return Codes(
-            z_shape[rows],
-            z_appearance[rows],
-            camera[rows],
-            None if condition is None else condition[rows],
-            None if mixing is None else mixing[rows],
+        return Codes(z_shape, z_appearance, camera, condition, mixing).of_images(self.rows)
+
+    def _autocast(self) -> torch.autocast:
+        precision = PRECISIONS[self.config.optimizer.precision]
+        return torch.autocast(self.device.type, dtype=precision, enabled=precision is not None)
+
+    def _styles(self, codes: Codes) -> tuple[Tensor, Tensor]:
+        return self.generator.map_training(codes.z_shape, codes.z_appearance, codes.pose, codes.mixing)
+
+    def _synthesise(
+        self, styles: tuple[Tensor, Tensor], camera: Camera, draws: Draws, grad_rays: int | None = None
+    ) -> RenderOutput:
+        """Training images of the present stage."""
+        render = self.now.render
+        return self.generator.synthesise(
+            *styles,
+            camera,
+            resolution=self.resolution,
+            samples_per_ray=render.samples_per_ray,
+            hierarchical=render.hierarchical,
+            draws=draws,
+            density_noise_std=self.density_noise_std,
+            last_back=render.last_back,
+            white_back=render.white_back,
+            grad_rays=grad_rays,
+            alpha=self.fade_alpha,
+            shown=self.shown,
         )
+
+    def _path_length(self) -> tuple[Tensor, Tensor] | None:
+        """The path length term of a part of a fresh batch, weighed and by itself, in steps that have one."""
+        if not self.path_length.due(self.step):
+            return None
+        codes = self.sample_inputs()
+        part = slice(self.path_length.part(len(codes.z_shape)))
+        draws = self._draws(None, codes.z_shape.dtype).of_images(part)
+        shape = self.batch_size, 3, self.resolution, self.resolution
+        normal = torch.randn(shape, generator=self.rng, device=self.device)[self.rows][part]
+        codes = codes.of_images(part)
+        with self._autocast():
+            styles = differentiable(self.generator.by_layer(*self._styles(codes)))
+            images = self._synthesise(styles, codes.camera, draws).image
+        return self.path_length(images.float(), styles, normal)
 
     def _draws(self, grad_rays: int | None, dtype: torch.dtype) -> Draws:
         """The random numbers of b images: nothing of them is left to be drawn."""
@@ -208,6 +232,7 @@ class Trainer:
             "g_optimizer": self.g_optimizer.state_dict(),
             "d_optimizer": self.d_optimizer.state_dict(),
             "regularisers": self.regularisers.state_dict(),
+            "path_length": self.path_length.mean,
             "rng": self.rng.get_state(),
             "images": self.images.state_dict(),
             "step": self.step,
@@ -225,6 +250,7 @@ class Trainer:
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
         self.regularisers.load_state_dict(state.get("regularisers", {}))  # older checkpoints have none
+        self.path_length.mean = torch.as_tensor(state.get("path_length", 0.0), device=self.device)
         self.rng.set_state(state["rng"].cpu())
         self.images.load_state_dict(state["images"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -303,6 +329,11 @@ class Trainer:
         codes = self.sample_inputs()
         rendered = self.render(self.now.render.grad_rays, codes)
         penalty = self.regularisers(self.generator, codes, rendered, self.rng)
+        terms = {} if penalty is None else {name: term.item() for name, term in penalty.terms.items()}
+        total = None if penalty is None else penalty.total
+        if (path := self._path_length()) is not None:
+            total = path[0] if total is None else total + path[0]
+            terms["path_length"] = path[1].item()
         fake = self.discriminator.fakes(rendered, loss.use_aux)
         result = generator_step(
             self.generator,
@@ -315,11 +346,11 @@ class Trainer:
             labels=self.discriminator.labels(codes.camera),
             kept=loss.kept(self.step),
             precision=PRECISIONS[optimizer.precision],
-            penalty=None if penalty is None else penalty.total,
+            penalty=total,
         )
         self.regularisers.learn()
-        terms = {} if penalty is None else {f"regulariser_{name}": term.item() for name, term in penalty.terms.items()}
-        return {"g_loss": result.loss.item(), "g_grad_norm": result.grad_norm.item()} | terms
+        scalars = {"g_loss": result.loss.item(), "g_grad_norm": result.grad_norm.item()}
+        return scalars | {f"regulariser_{name}": term for name, term in terms.items()}
 
     def _real_batch(self) -> tuple[Tensor, Tensor | None]:
         """Images [b,3,S,S], and the labels [b,L] of their poses for a discriminator that is told them."""

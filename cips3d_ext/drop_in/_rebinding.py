@@ -1,0 +1,221 @@
+"""Copies of a host's methods that see replacements of some functions, while the host's modules stay untouched.
+
+A generator calls module-level functions: `sample_pdf(...)`, `pigan_utils.fancy_integration(...)`. Replacing those in
+their module would change every model of the process. Instead a copy of the method gets globals of its own: a view of
+the module's, which looks up every name at every access and passes the value through `replace`. What a function calls
+in turn is followed: a function that only leads to a replaced one is copied too, decorators with it.
+
+CPython looks globals up through `__missing__` where they are a subclass of dict (LOAD_GLOBAL).
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+# Packages whose functions call no host's function.
+_FOREIGN = frozenset(sys.stdlib_module_names) | {
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "einops",
+    __name__.split(".")[0],
+}
+_MODULE_DEPTH = 3  # package.module.function is as far as hosts spell it
+
+
+class View(dict[str, Any]):
+    """Globals of a module, with some values replaced."""
+
+    def __init__(self, live: dict[str, Any], replace: Callable[[Any], Any]) -> None:
+        # What the making of a function reads without asking __missing__. No __name__: torch.compile would take the
+        # module of that name for these globals.
+        super().__init__({name: live[name] for name in ("__builtins__",) if name in live})
+        self._live, self._replace = live, replace
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._live
+
+    def __missing__(self, name: str) -> Any:
+        return self._replace(self._live[name])
+
+
+class ModuleView(types.ModuleType):
+    """A module, with some of its attributes replaced."""
+
+    def __init__(self, module: types.ModuleType, replace: Callable[[Any], Any]) -> None:
+        super().__init__(module.__name__)
+        vars(self).update(_viewed=module, _replace=replace)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._replace(getattr(self._viewed, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._viewed, name, value)
+
+
+class Rebinder:
+    """Copies functions so that they, and what they call, see `substitutes` (a host's function -> what replaces it)."""
+
+    def __init__(self, substitutes: Mapping[types.FunctionType, Any]) -> None:
+        self._substitutes = substitutes
+        self._views: dict[int, View] = {}
+        self._made: dict[Any, Any] = {}  # a function, module or class -> what takes its place
+
+    def replace(self, value: Any) -> Any:
+        """The value, or what takes its place."""
+        if not isinstance(value, (types.FunctionType, types.ModuleType, type)) or _is_foreign(value):
+            return value
+        if value not in self._made:
+            self._made[value] = self._make(value)
+        return self._made[value]
+
+    def _make(self, value: Any) -> Any:
+        if isinstance(value, types.ModuleType):
+            return ModuleView(value, self.replace)
+        if isinstance(value, type):
+            return self._class_view(value)
+        if value in self._substitutes:
+            return self._substitutes[value]
+        leads_on = any(function in self._substitutes for function in reachable([value]))
+        # A copy that assigns globals would assign them in the view.
+        return self._copy(value) if leads_on and not _assigns_globals(value.__code__) else value
+
+    def _class_view(self, cls: type) -> type:
+        """A class whose static methods are replaced: hosts call them as functions, Class.function(...)."""
+        members: dict[str, Any] = {
+            name: staticmethod(replaced)
+            for name, function in _static_functions(cls)
+            if (replaced := self.replace(function)) is not function
+        }
+        if not members:
+            return cls
+        # Instances of the class itself, and no others, are instances of what stands for it.
+        asks = {"__instancecheck__": lambda _, instance: isinstance(instance, cls)}
+        meta = types.new_class("View", (type(cls),), exec_body=lambda namespace: namespace.update(asks))
+        members |= {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        return meta(cls.__name__, (cls,), members)
+
+    def _copy(self, function: types.FunctionType) -> types.FunctionType:
+        live = function.__globals__
+        if id(live) not in self._views:
+            self._views[id(live)] = View(live, self.replace)
+        closure = tuple(self._cell(cell) for cell in function.__closure__ or ()) or None
+        code, defaults = function.__code__, function.__defaults__
+        made = types.FunctionType(code, self._views[id(live)], function.__name__, defaults, closure)
+        made.__kwdefaults__, made.__annotations__ = function.__kwdefaults__, function.__annotations__
+        made.__qualname__, made.__module__, made.__doc__ = function.__qualname__, function.__module__, function.__doc__
+        vars(made).update({name: self.replace(value) for name, value in vars(function).items()})  # __wrapped__ too
+        return made
+
+    def _cell(self, cell: types.CellType) -> types.CellType:
+        """The same cell, or one of its own for a replaced function: a decorator closes over what it decorates."""
+        content = _content(cell)
+        replaced = self.replace(content) if isinstance(content, types.FunctionType) else content
+        return cell if replaced is content else types.CellType(replaced)
+
+
+def reachable(
+    functions: Iterable[types.FunctionType], leaf: Callable[[types.FunctionType], bool] = lambda _: False
+) -> Iterator[types.FunctionType]:
+    """The functions, and those that they read from globals, modules, static methods and closures, and so on.
+
+    What a leaf reads is not followed.
+    """
+    waiting, seen = list(functions), set()
+    while waiting:
+        function = waiting.pop()
+        if function in seen or _is_foreign(function):
+            continue
+        seen.add(function)
+        yield function
+        if leaf(function):
+            continue
+        for value in _read_by(function):
+            if isinstance(value, type):
+                waiting += [static for _, static in _static_functions(value)]
+            else:
+                waiting.append(value)
+
+
+def methods_of(cls: type) -> Iterator[tuple[str, Any]]:
+    """(name, function, staticmethod or classmethod) of a class and its bases, the host's alone, each name once."""
+    seen: set[str] = set()
+    for base in cls.__mro__:
+        if _is_foreign(base):
+            continue
+        for name, member in vars(base).items():
+            if name in seen:
+                continue
+            seen.add(name)
+            if isinstance(member, (types.FunctionType, staticmethod, classmethod)):
+                yield name, member
+
+
+def _is_foreign(value: Any) -> bool:
+    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None) or ""
+    if isinstance(value, types.FunctionType) and value.__closure__:
+        return False  # a decorator of torch's around a host's function, as torch.no_grad()
+    return module.split(".")[0] in _FOREIGN
+
+
+def _static_functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
+    """Static methods of a host's plain class; those of modules are found as their methods."""
+    if not _is_foreign(cls) and not issubclass(cls, nn.Module):
+        for name, member in vars(cls).items():
+            if isinstance(member, staticmethod) and isinstance(member.__func__, types.FunctionType):
+                yield name, member.__func__
+
+
+def _read_by(function: types.FunctionType) -> Iterator[Any]:
+    """Functions and classes that a function reads: from its globals, as a module's attribute, from its closure."""
+    names = {name for code in _codes(function.__code__) for name in code.co_names}
+    for name in _globals_read(function.__code__):
+        yield from _reached(function.__globals__.get(name), names, _MODULE_DEPTH)
+    for cell in function.__closure__ or ():
+        content = _content(cell)
+        if isinstance(content, types.FunctionType):
+            yield content
+
+
+def _reached(value: Any, names: set[str], depth: int) -> Iterator[Any]:
+    """The value, or what one of the names can mean as an attribute of the module."""
+    if isinstance(value, (types.FunctionType, type)):
+        yield value
+    elif isinstance(value, types.ModuleType) and depth and not _is_foreign(value):
+        for name in names:
+            yield from _reached(inspect.getattr_static(value, name, None), names, depth - 1)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code and that of the functions, lambdas and comprehensions in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+@functools.cache
+def _globals_read(code: types.CodeType) -> frozenset[str]:
+    steps = [step for part in _codes(code) for step in dis.get_instructions(part)]
+    return frozenset(step.argval for step in steps if step.opname == "LOAD_GLOBAL")
+
+
+def _assigns_globals(code: types.CodeType) -> bool:
+    written = ("STORE_GLOBAL", "DELETE_GLOBAL")
+    return any(step.opname in written for part in _codes(code) for step in dis.get_instructions(part))
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a cell that is not filled yet
+        return None
