@@ -27,7 +27,8 @@ def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
 
     Those two and "generator" have their optimiser's step in them, and "generator" its rendering.
     """
-    config, judge = trainer.config, Judge()
+    config = trainer.config
+    judge = Judge(use_aux=config.loss.use_aux)
     with torch.no_grad():
         rendered = trainer.render(grad_rays=None)
         fake = trainer.discriminator.fakes(rendered, judge.use_aux)
@@ -66,8 +67,7 @@ def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
     }
 
 
-def prepare(args: argparse.Namespace, cache: str) -> list[Prepared]:
-    preset = "tiny" if args.quick else "released_ffhq_32"
+def prepare(args: argparse.Namespace, preset: str, cache: str) -> list[Prepared]:
     config = load_training(preset, [f"optimizer.batch_size={BATCH}"])
     result = []
     for name, impl in IMPLS.items():
@@ -88,10 +88,13 @@ def prepare(args: argparse.Namespace, cache: str) -> list[Prepared]:
 
 
 def main() -> None:
-    args = parser("train_step").parse_args()
+    options = parser("train_step")
+    options.add_argument("--presets", nargs="+", help="training presets (default: released_ffhq_32, --quick: tiny)")
+    args = options.parse_args()
     start(args)
+    presets = args.presets or ["tiny" if args.quick else "released_ffhq_32"]
     with tempfile.TemporaryDirectory() as cache:
-        prepared = prepare(args, cache)
+        prepared = [one for preset in presets for one in prepare(args, preset, cache)]
         for _ in range(args.rounds):
             for one in prepared:
                 one.time_once()

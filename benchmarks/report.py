@@ -159,11 +159,23 @@ def memory(rows: Sequence[Row]) -> str:
     return markdown(titles, lines) if lines else ABSENT
 
 
+def models(rows: Sequence[Row]) -> str:
+    """Images a second and memory of whole generators."""
+    lines, used = [], [r for r in rows if r["op"] == "models" and measured(r)]
+    for (case, direction, where), group in groups(used).items():
+        for row in group:
+            rate = 1e3 * row["batch"] / time_ms(row)
+            lines.append([case, direction, where, row["contender"], f"{rate:.2f}", f"{row['peak_mb']:.0f}"])
+    titles = ["generator", "direction", "machine", "contender", "images/s", "peak MB"]
+    return f"{markdown(titles, lines)}\n\n{provenance(used)}" if lines else ABSENT
+
+
 SUMMARIES: dict[str, Callable[[Sequence[Row]], str]] = {
     "speed": speed,
     "floors": floors,
     "predictions": predictions,
     "training": training,
+    "models": models,
     "memory": memory,
     "other ways": other_ways,
 }

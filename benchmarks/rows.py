@@ -13,7 +13,7 @@ NOT_SIZES = {"op", "contender", "direction", "error", "gradient_error", "repeata
              "cpu_ms_min", "wall_ms", "rounds", "device", "torch", "cpu_level", "threads", "machine", "load", "commit",
              "limit", "skipped", "iterations_per_second", "ceiling", "value", "unit"}  # fmt: skip
 OURS = "ours"
-WORDS = {"dtype", "set", "part", "preset", "field"}  # sizes whose values speak for themselves
+WORDS = {"dtype", "set", "model", "part", "preset", "field"}  # sizes whose values speak for themselves
 
 
 def read(folder: Path) -> list[Row]:
