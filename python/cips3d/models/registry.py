@@ -19,6 +19,7 @@ DiscriminatorConfigs: TypeAlias = DiscriminatorConfig | PiganDiscriminatorConfig
 _GENERATORS: dict[type, type[BaseGenerator]] = {
     GeneratorConfig: Generator,
     PiganGeneratorConfig: PiganGenerator,
+    VolumeganGeneratorConfig: VolumeganGenerator,
     Eg3dGeneratorConfig: Eg3dGenerator,
     VolumeganGeneratorConfig: VolumeganGenerator,
 }
