@@ -21,7 +21,6 @@ _GENERATORS: dict[type, type[BaseGenerator]] = {
     PiganGeneratorConfig: PiganGenerator,
     VolumeganGeneratorConfig: VolumeganGenerator,
     Eg3dGeneratorConfig: Eg3dGenerator,
-    VolumeganGeneratorConfig: VolumeganGenerator,
 }
 _DISCRIMINATORS: dict[type, type] = {
     DiscriminatorConfig: Discriminator,
