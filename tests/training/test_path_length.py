@@ -62,10 +62,10 @@ def test_penalty_is_weighed_for_the_steps_between_and_follows_the_mean():
     assert given[0].grad.abs().max() > 0
 
 
-def test_when_and_of_how_many():
+def test_when_and_of_which_images():
     term = PathLength(OPTIONS, torch.device("cpu"))
     assert [step for step in range(9) if term.due(step)] == [0, 4, 8]
-    assert [term.part(batch) for batch in (1, 2, 9)] == [1, 1, 4]
+    assert [list(range(batch))[term.images] for batch in (1, 4, 5)] == [[0], [0, 2], [0, 2, 4]]
     assert not any(PathLength(RegulariserConfig(), torch.device("cpu")).due(step) for step in range(9))
 
 

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 LAST = "{resolution: 16, freeze_nerf: true, use_aux: false, batch_size: 2}"
 STAGES = f"[{{resolution: 8}}, {{resolution: 16, fade_steps: 2}}, {LAST}]"
 ITERATIONS = 6
+NAMES = ("pose", "style", "density", "normal", "eikonal", "path_length")
 
 
 class InFloat64:
@@ -44,7 +45,8 @@ class InFloat64:
 
 def iterations_in_float64():
     """What ITERATIONS iterations of a batch of 4 leave: gradients of each (clipped), scalars, state."""
-    terms = [f"regularisers.{name}_weight=0.1" for name in ("pose", "style", "density", "normal", "eikonal")]
+    # The path length is taken where each process has an even number of images: in steps 0 and 3.
+    terms = [*(f"regularisers.{name}_weight=0.1" for name in NAMES), "regularisers.path_length_every=3"]
     best = ["loss.topk_every=1", "loss.topk_decay=0.5", "loss.topk_least=0.5"]
     config = load_training("tiny", ["optimizer.batch_size=4", f"schedule.stages={STAGES}", *terms, *best])
     share = distributed.rank(), distributed.world_size()

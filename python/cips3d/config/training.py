@@ -114,7 +114,7 @@ class RegulariserConfig:
     eikonal_slope: float = 5000.0
     path_length_weight: float = 0.0  # pictures must change as much with every step in w (arXiv 1912.04958),
     path_length_every: int = 4  # steps between these terms, each then weighs so many times as much
-    path_length_shrink: int = 2  # taken of the batch divided by this
+    path_length_shrink: int = 2  # taken of every second image of a batch, or third ...
     path_length_decay: float = 0.01  # how fast the mean length follows
 
     def __post_init__(self) -> None:

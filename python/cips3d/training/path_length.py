@@ -29,9 +29,10 @@ class PathLength:
     def due(self, step: int) -> bool:
         return self.config.path_length_weight > 0 and step % self.config.path_length_every == 0
 
-    def part(self, batch: int) -> int:
-        """How many of a batch's images it is taken of."""
-        return max(1, batch // self.config.path_length_shrink)
+    @property
+    def images(self) -> slice:
+        """Which of a batch's images it is taken of: the same ones, however many processes share the batch."""
+        return slice(None, None, self.config.path_length_shrink)
 
     def __call__(self, images: Tensor, styles: Sequence[Tensor], normal: Tensor) -> tuple[Tensor, Tensor]:
         """The penalty of images [b,3,S,S] made of styles [b,L,W], with normal numbers of the images' shape, and without
@@ -55,7 +56,9 @@ def path_lengths(images: Tensor, styles: Sequence[Tensor], directions: Tensor) -
     gradients = torch.autograd.grad(total, given, create_graph=True, materialize_grads=True)
     layers = sum(gradient[0].numel() // gradient.shape[-1] for gradient in gradients)
     flat = torch.cat([gradient.flatten(1) for gradient in gradients], 1)
-    return torch.linalg.vector_norm(flat, dim=1) / math.sqrt(layers)
+    # Under autocast the styles are in bfloat16, where squares and their sum would be rounded.
+    wide = flat.to(torch.promote_types(flat.dtype, torch.float32))
+    return torch.linalg.vector_norm(wide, dim=1) / math.sqrt(layers)
 
 
 def differentiable(styles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -191,7 +191,7 @@ class Trainer:
         if not self.path_length.due(self.step):
             return None
         codes = self.sample_inputs()
-        part = slice(self.path_length.part(len(codes.z_shape)))
+        part = self.path_length.images
         draws = self._draws(None, codes.z_shape.dtype).of_images(part)
         shape = self.batch_size, 3, self.resolution, self.resolution
         normal = torch.randn(shape, generator=self.rng, device=self.device)[self.rows][part]
@@ -199,7 +199,7 @@ class Trainer:
         with self._autocast():
             styles = differentiable(self.generator.by_layer(*self._styles(codes)))
             images = self._synthesise(styles, codes.camera, draws).image
-        return self.path_length(images.float(), styles, normal)
+        return self.path_length(images.to(torch.promote_types(images.dtype, torch.float32)), styles, normal)
 
     def _draws(self, grad_rays: int | None, dtype: torch.dtype) -> Draws:
         """The random numbers of b images: nothing of them is left to be drawn."""

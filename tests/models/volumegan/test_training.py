@@ -118,3 +118,10 @@ def test_a_picture_at_the_raw_side_is_the_raw_picture(runs):
     model = load_model(runs / "whole")
     panels = model.views(*model.codes(1, 0), model.poses(1, 0), ("inr", "nerf"), resolution=8)
     np.testing.assert_array_equal(panels["inr"].clamp(-1, 1), panels["nerf"])
+
+
+def test_training_under_autocast(runs):
+    words = ["--set", "optimizer.precision=bf16", "--steps", "4", "--run-dir", str(runs / "bf16")]
+    main(["train", "--preset", "volumegan_tiny", *words])
+    rows = [json.loads(line) for line in (runs / "bf16" / "stats.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 4 and all(row["regulariser_path_length"] > 0 for row in rows[::2])
