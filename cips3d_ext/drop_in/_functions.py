@@ -121,7 +121,9 @@ def _judge_member(member: Any, cls: type) -> _Verdict:
 
 def _rebound(methods: Mapping[str, Any], substitutes: Mapping[types.FunctionType, Any]) -> dict[str, Any]:
     """Copies of the methods that lead to a substitute."""
-    rebinder, averaging = Rebinder(substitutes), Rebinder({f: _averaging(f, s) for f, s in substitutes.items()})
+    functions = [_function_of(member) for member in methods.values()]
+    rebinder = Rebinder(functions, substitutes)
+    averaging = Rebinder(functions, {f: _averaging(f, s) for f, s in substitutes.items()})
     made = {}
     for name, member in methods.items():
         own = _function_of(member)

@@ -16,6 +16,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -63,10 +64,14 @@ class ModuleView(types.ModuleType):
 
 
 class Rebinder:
-    """Copies functions so that they, and what they call, see `substitutes` (a host's function -> what replaces it)."""
+    """Copies functions so that they, and what they call, see `substitutes` (a host's function -> what replaces it).
 
-    def __init__(self, substitutes: Mapping[types.FunctionType, Any]) -> None:
+    functions: those to be copied; of what they do not reach nothing is looked at.
+    """
+
+    def __init__(self, functions: Iterable[types.FunctionType], substitutes: Mapping[types.FunctionType, Any]) -> None:
         self._substitutes = substitutes
+        self._leading = _leading_to(set(substitutes), functions)
         self._views: dict[int, View] = {}
         self._made: dict[Any, Any] = {}  # a function, module or class -> what takes its place
 
@@ -85,9 +90,8 @@ class Rebinder:
             return self._class_view(value)
         if value in self._substitutes:
             return self._substitutes[value]
-        leads_on = any(function in self._substitutes for function in reachable([value]))
         # A copy that assigns globals would assign them in the view.
-        return self._copy(value) if leads_on and not _assigns_globals(value.__code__) else value
+        return self._copy(value) if value in self._leading and not _assigns_globals(value.__code__) else value
 
     def _class_view(self, cls: type) -> type:
         """A class whose static methods are replaced: hosts call them as functions, Class.function(...)."""
@@ -128,22 +132,30 @@ def reachable(
 ) -> Iterator[types.FunctionType]:
     """The functions, and those that they read from globals, modules, static methods and closures, and so on.
 
-    What a leaf reads is not followed.
+    What a leaf reads is not followed, nor what installed packages hold: hosts are checkouts, whose utilities may lead
+    into any library. A function that is installed itself stays within its package.
     """
     waiting, seen = list(functions), set()
+    homes = frozenset(_package(function) for function in waiting)
     while waiting:
         function = waiting.pop()
-        if function in seen or _is_foreign(function):
-            continue
-        seen.add(function)
-        yield function
-        if leaf(function):
-            continue
-        for value in _read_by(function):
-            if isinstance(value, type):
-                waiting += [static for _, static in _static_functions(value)]
-            else:
-                waiting.append(value)
+        if function not in seen and not _is_foreign(function, homes):
+            seen.add(function)
+            yield function
+            waiting += () if leaf(function) else _read_by(function, homes)
+
+
+def _leading_to(
+    wanted: set[types.FunctionType], functions: Iterable[types.FunctionType]
+) -> frozenset[types.FunctionType]:
+    """All reachable functions from which one of `wanted` can be reached."""
+    functions = list(functions)
+    homes = frozenset(_package(function) for function in functions)
+    reads = {function: set(_read_by(function, homes)) for function in reachable(functions)}
+    leading: set[types.FunctionType] = set()
+    while found := {f for f, read in reads.items() if f not in leading and read & (leading | wanted)}:
+        leading |= found
+    return frozenset(leading)
 
 
 def methods_of(cls: type) -> Iterator[tuple[str, Any]]:
@@ -160,11 +172,23 @@ def methods_of(cls: type) -> Iterator[tuple[str, Any]]:
                 yield name, member
 
 
-def _is_foreign(value: Any) -> bool:
-    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None) or ""
-    if isinstance(value, types.FunctionType) and value.__closure__:
-        return False  # a decorator of torch's around a host's function, as torch.no_grad()
-    return module.split(".")[0] in _FOREIGN
+def _package(value: Any) -> str:
+    """The name of the outermost package that a module, class or function is of."""
+    module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+    return str(module or "").split(".")[0]
+
+
+def _is_foreign(value: Any, homes: frozenset[str] | None = None) -> bool:
+    """Whether a value is of a package that calls no host's function, or installed and, if given, none of `homes`."""
+    package = _package(value)
+    return package in _FOREIGN or (homes is not None and package not in homes and _installed(package))
+
+
+@functools.cache
+def _installed(package: str) -> bool:
+    module = sys.modules.get(package)
+    places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
+    return any(folder in Path(place).parts for place in places for folder in ("site-packages", "dist-packages"))
 
 
 def _static_functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
@@ -175,24 +199,28 @@ def _static_functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
                 yield name, member.__func__
 
 
-def _read_by(function: types.FunctionType) -> Iterator[Any]:
-    """Functions and classes that a function reads: from its globals, as a module's attribute, from its closure."""
+def _read_by(function: types.FunctionType, homes: frozenset[str]) -> list[types.FunctionType]:
+    """Functions that a function reads: globals, attributes of modules, static methods of classes, its closure."""
     names = {name for code in _codes(function.__code__) for name in code.co_names}
+    values = [_content(cell) for cell in function.__closure__ or ()]
     for name in _globals_read(function.__code__):
-        yield from _reached(function.__globals__.get(name), names, _MODULE_DEPTH)
-    for cell in function.__closure__ or ():
-        content = _content(cell)
-        if isinstance(content, types.FunctionType):
-            yield content
+        values += _reached(function.__globals__.get(name), names, homes, _MODULE_DEPTH)
+    found = []
+    for value in values:
+        if isinstance(value, types.FunctionType):
+            found.append(value)
+        elif isinstance(value, type) and not _is_foreign(value, homes):
+            found += [static for _, static in _static_functions(value)]
+    return found
 
 
-def _reached(value: Any, names: set[str], depth: int) -> Iterator[Any]:
+def _reached(value: Any, names: set[str], homes: frozenset[str], depth: int) -> Iterator[Any]:
     """The value, or what one of the names can mean as an attribute of the module."""
     if isinstance(value, (types.FunctionType, type)):
         yield value
-    elif isinstance(value, types.ModuleType) and depth and not _is_foreign(value):
+    elif isinstance(value, types.ModuleType) and depth and not _is_foreign(value, homes):
         for name in names:
-            yield from _reached(inspect.getattr_static(value, name, None), names, depth - 1)
+            yield from _reached(inspect.getattr_static(value, name, None), names, homes, depth - 1)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -89,8 +89,9 @@ class Host(Base):
 
 @pytest.fixture
 def rebound():
-    rebinder = Rebinder({known: replacement})
-    members = {name: rebinder.replace(f) for name, f in vars(Host).items() if isinstance(f, types.FunctionType)}
+    methods = {name: f for name, f in vars(Host).items() if isinstance(f, types.FunctionType)}
+    rebinder = Rebinder(methods.values(), {known: replacement})
+    members = {name: rebinder.replace(function) for name, function in methods.items()}
     return type("Rebound", (Host,), members)()
 
 
@@ -139,7 +140,7 @@ def test_modules_are_seen_through_a_view(monkeypatch):
     space = {"outer": outer, "__name__": "space"}
     exec("def use(x):\n    outer.inner.value = x\n    return outer.inner.known(x), outer.inner.value", space)
     assert known in set(reachable([space["use"]]))
-    copied = Rebinder({known: replacement}).replace(space["use"])
+    copied = Rebinder([space["use"]], {known: replacement}).replace(space["use"])
     assert copied(4) == (-4, 4) and inner.value == 4 and inner.known is known
 
 
@@ -149,3 +150,18 @@ def test_compiles(rebound):
         return type(rebound).defaults(None, x)[0]
 
     assert torch.equal(call(torch.ones(2)), torch.full((2,), -5.0))
+
+
+def test_installed_packages_are_not_searched(tmp_path, monkeypatch):
+    """A library of site-packages, of which a host's function calls one that calls a known one."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "some_library.py").write_text("known = None\ndef through(x):\n    return known(x)\n")
+    monkeypatch.syspath_prepend(folder)
+    import some_library
+
+    some_library.known = known
+    space = {"some_library": some_library, "__name__": "a_host"}
+    exec("def use(x):\n    return some_library.through(x)", space)
+    assert known not in set(reachable([space["use"]])) and known in set(reachable([some_library.through]))
+    assert Rebinder([space["use"]], {known: replacement}).replace(space["use"]) is space["use"]
