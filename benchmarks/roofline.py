@@ -73,6 +73,16 @@ def _sample_pdf(row: Row) -> list[Work]:
     return [Work(0, row["P"] * (2 * row["bins"] - 1 + 2 * row["n"]))]
 
 
+def _sample_planes(row: Row) -> list[Work]:
+    B, P, C, H, N = (row[key] for key in ("B", "P", "C", "H", "N"))
+    return [Work(B * N * P * 4 * 2 * C, B * (P * C * H * H + N * (C + 3)))] * 2
+
+
+def _sample_volume(row: Row) -> list[Work]:
+    B, C, D, N = (row[key] for key in ("B", "C", "D", "N"))
+    return [Work(B * N * 8 * 2 * C, B * (C * D**3 + N * (C + 3)))] * 2
+
+
 def _siren_field(row: Row) -> list[Work]:
     N, field = row["points"], FIELDS[row["field"]]
     forward = Work(field.flops * N, (3 + field.outputs) * N, field.sines * N)
@@ -111,6 +121,8 @@ WORK: dict[str, Callable[[Row], list[Work]]] = {
     "volume_render": _volume_render,
     "merge_samples": _merge_samples,
     "sample_pdf": _sample_pdf,
+    "sample_planes": _sample_planes,
+    "sample_volume": _sample_volume,
     "siren_field": _siren_field,
     "render_rays": _render_rays,
     "inr": _inr,
