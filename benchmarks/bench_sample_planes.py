@@ -41,7 +41,7 @@ def ray_points(batch: int, rays: int) -> Tensor:
 def main() -> None:
     args = parser("sample_planes").parse_args()
     start(args)
-    cases = [(1, 256, 64), (4, 256, 64), (1, 128, 64), (1, 64, 64), (1, 256, 128)]
+    cases = [(1, 256, 64), (1, 64, 64), (1, 128, 64), (4, 256, 64), (1, 256, 128)]
     for B, H, rays in [(1, 8, 4)] if args.quick else cases:
         points = ray_points(B, rays).to(args.device)
         planes = torch.randn(B, len(AXES), 32, H, H).to(args.device).requires_grad_()
