@@ -46,7 +46,7 @@ def main() -> None:
         points = ray_points(B, rays).to(args.device)
         planes = torch.randn(B, len(AXES), 32, H, H).to(args.device).requires_grad_()
         made = [
-            Contender("eager", lambda planes=planes, points=points: eager(planes, points), [planes], slowest_s=60),
+            Contender("eager", lambda planes=planes, points=points: eager(planes, points), [planes], slowest_s=600),
             Contender(
                 "ours",
                 lambda planes=planes, points=points: cips3d_ext.sample_planes(planes, points, axes=AXES, impl="fused"),
