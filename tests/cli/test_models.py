@@ -7,15 +7,14 @@ import torch
 import trimesh
 from PIL import Image
 
-from cips3d.cli import main
+from cips3d.cli import invert, main
 from cips3d.config.training import load_training, replace
 from cips3d.metrics import evaluation
 from cips3d.training.checkpoint import LATEST, load_checkpoint
 from cips3d.training.loop import train
 from cips3d.training.trained import load_model
 
-PRESETS = ["pigan_tiny"]
-ONE_STYLE = ["pigan_tiny"]  # shape and appearance have none of their own
+PRESETS = ["pigan_tiny", "volumegan_tiny", "eg3d_tiny"]
 
 
 @pytest.fixture(scope="module", params=PRESETS)
@@ -96,7 +95,8 @@ def test_evaluation(trained, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("space", ["w", "z"])
-def test_inversion(trained, tmp_path, space):
+def test_inversion(trained, tmp_path, monkeypatch, space):
+    monkeypatch.setattr(invert, "FRAMES", 2)
     _, run, _ = trained
     main(["generate", "--run-dir", str(run), "--count", "1", "--out", str(tmp_path / "head.png")])
     short = ["--starts", "2", "--steps", "2", "--tune-steps", "1", "--space", space]
@@ -106,25 +106,26 @@ def test_inversion(trained, tmp_path, space):
     assert (tmp_path / "inv" / "model.safetensors").exists() and (tmp_path / "again.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["mix", "--rows", "1", "--columns", "2"], "one style gives shape and appearance together"),
-        (["interpolate", "--seeds", "1", "2", "--vary", "shape"], "--vary shape: in pigan one style"),
-        (["export", "--out", "G_ema.pth"], "the public CIPS-3D code has no pigan; write .safetensors"),
-    ],
-)
-def test_what_one_style_cannot_do(trained, words, message, tmp_path, capsys, monkeypatch):
-    preset, run, _ = trained
-    if preset not in ONE_STYLE:
-        pytest.skip("has styles of both")
+def test_what_one_style_cannot_do(trained, tmp_path, capsys, monkeypatch):
+    """Mixing and walks of one part want styles of their own; exporting and blending want CIPS-3D."""
+    _, run, _ = trained
+    config = load_model(run).generator.config
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit:
-        main([*words, "--run-dir", str(run)])
-    assert exit.value.code == 2 and message in capsys.readouterr().err
-
-
-def test_blending_wants_an_inr(trained, capsys):
-    with pytest.raises(SystemExit):
-        main(["stylise", "--base", str(trained[1]), "--target", str(trained[1])])
-    assert "has no INR to blend; wanted models of CIPS-3D" in capsys.readouterr().err
+    source = ["--run-dir", str(run)]
+    mistakes = {
+        f"the public CIPS-3D code has no {config.model}": ["export", "--out", "G_ema.pth", *source],
+        f"{config.model} has no INR to blend": ["stylise", "--base", str(run), "--target", str(run)],
+    }
+    mixed = ["mix", "--rows", "1", "--columns", "2", *source]
+    if config.appearance_style_dim:
+        main([*mixed, "--out", "mixed.png"])
+        assert (tmp_path / "mixed.png").exists()
+    else:
+        mistakes[f"in {config.model} one style gives shape and appearance together"] = mixed
+    if not config.z_appearance_dim:
+        walk = ["interpolate", "--seeds", "1", "2", "--vary", "shape", "--space", "z", *source]
+        mistakes[f"--vary shape: in {config.model} one code"] = walk
+    for message, words in mistakes.items():
+        with pytest.raises(SystemExit) as exit:
+            main(words)
+        assert exit.value.code == 2 and message in capsys.readouterr().err

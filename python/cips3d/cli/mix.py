@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     check_seeds("--columns", *args.columns)
     out = picture_path(args.out, f"mixed-{'_'.join(map(str, args.rows))}-{'_'.join(map(str, args.columns))}.png")
     model = model_of(args)
-    check_appearance(model, "mix")
+    check_appearance(model, "--rows and --columns")
     rows, columns = len(args.rows), len(args.columns)
     w_shape, w_appearance = model.map(*codes_of(model, [*args.columns, *args.rows]), args.psi)
     # Every picture's shape and appearance as indices into these: the columns' own heads, then row by row.
