@@ -141,7 +141,8 @@ def _averaging(function: types.FunctionType, substitute: Any) -> Any:
     """What replaces a function where the decoder behind it takes the mean of the planes."""
     if function.__name__ != "sample_from_planes":
         return substitute
-    return _bound(Known(function.__name__, "sample_planes", eg3d.mean_from_planes, cases.planes), function)
+    means = functools.partial(eg3d.sample_from_planes, mean=True)
+    return _bound(Known(function.__name__, "sample_planes", means, cases.planes), function)
 
 
 def _by_decoder(all_planes: Callable[..., Any], mean: Callable[..., Any]) -> Callable[..., Any]:

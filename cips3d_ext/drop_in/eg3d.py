@@ -89,41 +89,26 @@ def sample_from_planes(
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     box_warp: float | None = None,
+    *,
+    mean: bool = False,
 ) -> Tensor:
-    """plane_axes [P,3,3], plane_features [B,P,C,H,W], coordinates [B,N,3] in a box of side box_warp -> [B,P,N,C]."""
-    return _sample(plane_axes, plane_features, coordinates, mode, padding_mode, box_warp, "none")
+    """plane_axes [P,3,3], plane_features [B,P,C,H,W], coordinates [B,N,3] in a box of side box_warp -> [B,P,N,C].
 
-
-def mean_from_planes(
-    plane_axes: Tensor,
-    plane_features: Tensor,
-    coordinates: Tensor,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
-    box_warp: float | None = None,
-) -> Tensor:
-    """sample_from_planes for a decoder that only takes the mean of the planes: that mean, [B,1,N,C]."""
-    return _sample(plane_axes, plane_features, coordinates, mode, padding_mode, box_warp, "mean").unsqueeze(1)
-
-
-def _sample(
-    plane_axes: Tensor,
-    planes: Tensor,
-    points: Tensor,
-    mode: str,
-    padding_mode: str,
-    box_warp: float | None,
-    reduce: str,
-) -> Tensor:
+    mean (not the host's): for a decoder that takes of the planes only their mean, that mean, [B,1,N,C].
+    """
     require(mode == "bilinear", f"mode must be 'bilinear', got {mode!r}")
     require(padding_mode == "zeros", f"padding_mode must be 'zeros', got {padding_mode!r}")
     require(isinstance(box_warp, (int, float)), "box_warp must be a number")
     assert box_warp is not None
-    require(dense(planes, points) and planes.dim() == 5 and points.dim() == 3, "needs dense [B,P,C,H,W] and [B,N,3]")
-    require(planes.dtype == points.dtype == torch.float32, "needs float32")
+    require(dense(plane_features, coordinates), "needs dense floating-point tensors of one device")
+    require(plane_features.dim() == 5 and coordinates.dim() == 3, "needs [B,P,C,H,W] and [B,N,3]")
+    require(plane_features.dtype == coordinates.dtype == torch.float32, "needs float32")
     axes = axis_pairs(plane_axes)
-    require(len(axes) == planes.shape[1], "plane_axes must be permutations of the axes, one for each plane")
-    return sample_planes(planes, points, axes=axes, point_scale=2 / box_warp, reduce=reduce)
+    require(len(axes) == plane_features.shape[1], "plane_axes must be permutations of the axes, one for each plane")
+    options: dict[str, Any] = {"axes": axes, "point_scale": 2 / box_warp}
+    if mean:
+        return sample_planes(plane_features, coordinates, **options).unsqueeze(1)
+    return sample_planes(plane_features, coordinates, **options, reduce="none")
 
 
 def axis_pairs(plane_axes: Tensor) -> Axes:

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.drop_in.hosts.common_rendering import integrate
 from tests.drop_in.hosts.common_rendering import sample_pdf as _formula
-from tests.drop_in.hosts.common_rendering import transmittance
 
 CALLS = []  # names of the functions of this file that ran
 
@@ -14,29 +14,9 @@ def fancy_integration(
     rgb_sigma, z_vals, device, noise_std=0.5, last_back=False, white_back=False, clamp_mode=None, fill_mode=None
 ):
     CALLS.append("fancy_integration")
-    rgb, sigma = rgb_sigma[..., :3], rgb_sigma[..., 3:]
-    delta = z_vals[:, :, 1:] - z_vals[:, :, :-1]
-    delta = torch.cat([delta, torch.full_like(delta[:, :, :1], 1e10)], -2)
-    noise = torch.randn(sigma.shape, device=device) * noise_std
-    if clamp_mode == "softplus":
-        density = F.softplus(sigma + noise)
-    elif clamp_mode == "relu":
-        density = F.relu(sigma + noise)
-    else:
+    if clamp_mode not in ("softplus", "relu"):
         raise TypeError("pi-GAN: Need to choose clamp mode")
-    alpha = 1 - torch.exp(-delta * density)
-    weights = alpha * transmittance(alpha, 2)
-    total = weights.sum(2)
-    if last_back:
-        weights[:, :, -1] += 1 - total
-    pixels, depth = (weights * rgb).sum(-2), (weights * z_vals).sum(-2)
-    if white_back:
-        pixels = pixels + 1 - total
-    if fill_mode == "debug":
-        pixels[total.squeeze(-1) < 0.9] = torch.tensor([1.0, 0, 0], device=pixels.device)
-    elif fill_mode == "weight":
-        pixels = total.expand_as(pixels)
-    return pixels, depth, weights
+    return integrate(rgb_sigma, 3, z_vals, device, noise_std, last_back, white_back, clamp_mode, fill_mode)
 
 
 def sample_pdf(bins, weights, N_importance, det=False, eps=1e-5):
