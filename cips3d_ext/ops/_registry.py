@@ -5,7 +5,8 @@ The dispatcher then holds, for `cips3d_ext::<op>` and `cips3d_ext::<op>_backward
     CPU, CUDA                     native kernels, from the compiled libraries (loaded before the schemas are defined)
     every other device            the reference (CompositeExplicitAutograd)
     Meta / FakeTensor             shapes only
-    Autograd                      first order: `<op>_backward`; second order: differentiates the reference backward
+    Autograd                      first order: `<op>_backward`, with create_graph the reference backward in autograd;
+                                  second order of `<op>_backward`: differentiates the reference backward
 """
 
 from __future__ import annotations
@@ -215,7 +216,12 @@ def register_first_order(spec: OpSpec) -> None:
         mask = sum(1 << i for i, of in enumerate(spec.grad_of) if i not in passed and any(needs[j] for j in of))
         grads: Sequence[Tensor | None] = [None] * len(spec.grad_of)
         if given and mask:
-            grads = dispatcher_op(f"{spec.name}_backward")(*grad_outputs, *saved, *ctx.options, mask)
+            args = (*grad_outputs, *saved, *ctx.options, mask)
+            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                # create_graph: the reference's backward has a graph to differentiate; the kernel's would need it anew.
+                grads = spec.run_reference_backward(args)
+            else:
+                grads = dispatcher_op(f"{spec.name}_backward")(*args)
         for i, of in enumerate(spec.grad_of):
             for j in of:
                 result[j] = passed.get(i, grads[i]) if needs[j] else None
