@@ -8,7 +8,7 @@ One file a host: its layers as nn.Modules with the host's constructors, keys and
 known; its rendering functions with the host's signatures.
 """
 
-from . import cips3d, eg3d, epigraf, giraffe, pigan, stylenerf, stylesdf, volumegan
+from . import cips, cips3d, eg3d, epigraf, giraffe, pigan, stylegan, stylenerf, stylesdf, volumegan
 from ._accelerate import Entry, Report, accelerate, undo
 from ._adapter import FAMILIES
 
@@ -17,11 +17,13 @@ __all__ = [
     "Entry",
     "Report",
     "accelerate",
+    "cips",
     "cips3d",
     "eg3d",
     "epigraf",
     "giraffe",
     "pigan",
+    "stylegan",
     "stylenerf",
     "stylesdf",
     "undo",

@@ -5,11 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..ops.film_sine import film_sine
 from ..ops.modfc import modfc
 from ._covers import autocast_dtype
+
+
+class EqualLinear(nn.Module):
+    """x (scale weight)^T + bias with scale 1 / sqrt(I), the equalised learning rate of the StyleGANs."""
+
+    def __init__(self, in_dim: int, out_dim: int, bias_init: float = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_dim, in_dim))
+        self.bias = nn.Parameter(torch.full([out_dim], float(bias_init)))
+        self.scale = in_dim**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B,I] -> [B,O]."""
+        return nn.functional.linear(x, self.weight * self.scale, self.bias)
 
 
 def film(x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor, beta: Tensor) -> Tensor:

@@ -13,9 +13,26 @@ from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, lacks, takes_other
 from ._covers import autocast_dtype, dense, one_dtype, unhooked, worthwhile
-from ._layers import film_channels_first, modfc_channels_first
+from ._layers import EqualLinear, film_channels_first, modfc_channels_first
 
 _LRELU = {"activation": "lrelu", "alpha": 0.2}
+
+
+class ModulatedConv1x1(nn.Module):
+    """rosinality's, CIPS's and StyleSDF's ModulatedConv2d with a kernel of 1: their keys and forward."""
+
+    upsample = downsample = False
+    kernel_size = 1
+
+    def __init__(self, in_channel: int, out_channel: int, style_dim: int, demodulate: bool = True) -> None:
+        super().__init__()
+        self.demodulate, self.scale = demodulate, in_channel**-0.5
+        self.weight = nn.Parameter(torch.randn(1, out_channel, in_channel, 1, 1))
+        self.modulation = EqualLinear(style_dim, in_channel, bias_init=1)
+
+    def forward(self, input: Tensor, style: Tensor) -> Tensor:
+        """input [B,I,H,W], style [B,style_dim] -> [B,O,H,W]."""
+        return _conv(self, input, style)
 
 
 def _convolve(conv: Any, input: Tensor, style: Tensor, **epilogue: Any) -> Tensor:

@@ -22,6 +22,7 @@ from .cips3d_rendering import sample_pdf as sample_pdf
 _STYLE_INIT_SCALE = 0.25  # layers start close to no modulation
 _SINE_INIT_DIVISOR = 25.0
 _PRE_SIN_INIT_BOUND = 3.0
+_LRELU_SLOPE = 0.2  # of the activations around the modulated layers
 
 
 class LinearScale(nn.Module):
@@ -72,6 +73,40 @@ class FiLMLayer_PreSin(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """x [B,N,I] or [B,I], style [B,style_dim] -> [B,N,O] or [B,O]."""
         return _pre_sin(self, x, style)
+
+
+class SinStyleMod(nn.Module):
+    """x (weight * (style + 1)), demodulated over inputs; constructor, keys and forward as CIPS-3D's without groups.
+
+    `norm` is CIPS-3D's, too: in its state dicts and never called.
+    """
+
+    use_group_conv, kernel_size = False, 1
+
+    def __init__(
+        self,
+        in_channel: int,
+        out_channel: int,
+        kernel_size: int = 1,
+        style_dim: int | None = None,
+        use_style_fc: bool = False,
+        demodulate: bool = True,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        if kernel_size != 1 or use_style_fc and style_dim is None:
+            raise ValueError(f"SinStyleMod: kernel_size must be 1 and use_style_fc needs style_dim, got {kernel_size=}")
+        self.in_channel, self.use_style_fc, self.demodulate, self.eps = in_channel, use_style_fc, demodulate, eps
+        self.weight = nn.Parameter(torch.empty(1, in_channel, out_channel))
+        nn.init.kaiming_normal_(self.weight[0], a=_LRELU_SLOPE)
+        if use_style_fc and style_dim is not None:
+            self.modulation = nn.Linear(style_dim, in_channel)
+            nn.init.kaiming_normal_(self.modulation.weight, a=_LRELU_SLOPE)
+        self.norm = nn.LayerNorm(in_channel)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """x [B,N,I] or [B,I], style [B,style_dim], or [B,I] without use_style_fc -> [B,N,O] or [B,O]."""
+        return _modulated(self, x, style)
 
 
 def _style_map(style_dim: int, out_dim: int) -> nn.Linear:

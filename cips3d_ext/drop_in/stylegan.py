@@ -8,14 +8,35 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, lacks, takes_other
 from ._covers import dense, worthwhile
-from ._layers import modfc_channels_first
+from ._layers import EqualLinear, modfc_channels_first
+from .cips import ModulatedConv1x1  # rosinality's StyleGAN2 has it as CIPS has
 
+__all__ = ["ModulatedConv1x1", "ToRGBLayer"]
 ACTIVATIONS = ("linear", "relu", "lrelu")  # those of bias_act that modfc has, lrelu with the same slope
 SMALL = 4  # pixels of a side in trial calls
+
+
+class ToRGBLayer(nn.Module):
+    """clamp(x (weight * affine(w) / sqrt(I))^T + bias), with EG3D's constructor, keys and forward; its kernel is 1."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, w_dim: int, kernel_size: int = 1, conv_clamp: float | None = None
+    ) -> None:
+        super().__init__()
+        if kernel_size != 1:
+            raise ValueError(f"ToRGBLayer: kernel_size must be 1, got {kernel_size}; larger ones are no linear layers")
+        self.conv_clamp, self.weight_gain = conv_clamp, in_channels**-0.5
+        self.affine = EqualLinear(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, w: Tensor, fused_modconv: bool = True) -> Tensor:
+        """x [B,I,H,W], codes w [B,w_dim] -> [B,O,H,W]; fused_modconv is EG3D's and changes nothing."""
+        return _to_rgb(self, x, w)
 
 
 def synthesis_options(module: Any, gain: float) -> dict[str, Any]:
