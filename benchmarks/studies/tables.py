@@ -32,6 +32,7 @@ NUMBERS = {
     "reprojection": ("reprojection error ↓", 3, True),
 }
 ABSENT = "not run"
+FEWEST_SEEDS = 2  # of an ordering: of one seed each everything is ordered
 
 
 def of(variant: str, all_rows: Sequence[dict]) -> list[dict]:
@@ -54,14 +55,15 @@ def orderings(base_name: str, variants: Sequence[str], all_rows: Sequence[dict])
     base, sentences = of(base_name, all_rows), []
     for variant in variants:
         mine = of(variant, all_rows)
+        enough = min(len(mine), len(base)) >= FEWEST_SEEDS
         better, worse = [], []
-        for name, (title, _, less) in NUMBERS.items() if mine and base else ():
+        for name, (title, _, less) in NUMBERS.items() if enough else ():
             ours, theirs = ([row[name] * (1 if less else -1) for row in group] for group in (base, mine))
             if max(ours) < min(theirs):
                 better.append(title[:-2])
             elif min(ours) > max(theirs):
                 worse.append(title[:-2])
-        if mine and base:
+        if enough:
             said = [f"the base is better in {', '.join(better)}"] if better else []
             said += [f"worse in {', '.join(worse)}"] if worse else []
             sentences.append(f"- {variant}: {'; '.join(said) if said else 'no number is ordered'} (in all seeds).")

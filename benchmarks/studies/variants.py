@@ -9,5 +9,6 @@ from __future__ import annotations
 from subjects import Subject
 from variants_cips3d import SUBJECT as CIPS3D
 from variants_eg3d import SUBJECT as EG3D
+from variants_volumegan import SUBJECT as VOLUMEGAN
 
-SUBJECTS: dict[str, Subject] = {"cips3d": CIPS3D, "eg3d": EG3D}
+SUBJECTS: dict[str, Subject] = {"cips3d": CIPS3D, "eg3d": EG3D, "volumegan": VOLUMEGAN}

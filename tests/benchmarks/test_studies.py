@@ -59,5 +59,6 @@ def test_tables_state_an_ordering_only_if_all_seeds_agree():
     said = tables.orderings("base", ["no-aux"], base + apart)
     assert "the base is better in fd_small (INR)" in said and "worse in yaw correlation" in said
     assert "no number is ordered" in tables.orderings("base", ["no-aux"], base + mixed)
+    assert tables.orderings("base", ["no-aux"], base + apart[:1]) == ""  # one seed is no evidence
     assert "4.00 / 5.00" in tables.table(["no-aux"], base + apart)
     assert tables.ABSENT in tables.table(["direct"], base)
