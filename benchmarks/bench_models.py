@@ -30,11 +30,13 @@ class Subject(NamedTuple):
     tiny: str
 
 
+ROUNDING = 1e-10  # a float64 gradient so much smaller than the largest is none
 SUBJECTS = {
     "cips3d": Subject("released_ffhq_32", 32, "tiny"),
     "pigan": Subject("pigan_celeba", 32, "pigan_tiny"),
+    "volumegan": Subject("volumegan_ffhq256", 256, "volumegan_tiny"),
+    "eg3d": Subject("eg3d_ffhq512_128", 512, "eg3d_tiny"),
 }
-QUICK_RESOLUTION = 8
 
 
 class Scene:
@@ -63,11 +65,12 @@ class Scene:
 
 
 def names_with_gradients(model: BaseGenerator, outputs: list[Tensor]) -> list[str]:
-    """Parameters that the outputs depend on: some models have others."""
+    """Parameters that the outputs depend on: some models have others, or biases that a normalisation takes away."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     total = torch.stack([output.sum() for output in outputs]).sum()
     found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
-    return [name for name, gradient in zip(named, found, strict=True) if gradient is not None]
+    largest = {name: g.abs().max().item() for name, g in zip(named, found, strict=True) if g is not None}
+    return [name for name, size in largest.items() if size > ROUNDING * max(largest.values())]
 
 
 def measure(args: argparse.Namespace, name: str) -> None:
@@ -75,7 +78,7 @@ def measure(args: argparse.Namespace, name: str) -> None:
     config = load_training(subject.tiny if args.quick else subject.preset)
     case: Row = {
         "model": name,
-        "resolution": QUICK_RESOLUTION if args.quick else subject.resolution,
+        "resolution": config.schedule.resolution if args.quick else subject.resolution,
         "samples": config.render.samples_per_ray,
         "batch": args.batch,
     }
