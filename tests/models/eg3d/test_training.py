@@ -12,6 +12,7 @@ from cips3d.config.training import TrainingConfig, load_training, replace
 from cips3d.data import TrainingBatches
 from cips3d.training.checkpoint import LATEST, load_checkpoint
 from cips3d.training.loop import open_images, train
+from cips3d.training.trained import load_model
 from cips3d.training.trainer import Trainer
 
 SECONDS = "seconds"
@@ -79,8 +80,11 @@ def test_commands_show_export_and_carve(run_dir: Path, tmp_path: Path) -> None:
     assert mesh.stat().st_size > 0
 
 
-def test_evaluation_gives_numbers(run_dir: Path, data_cache: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_evaluation_gives_numbers(
+    run_dir: Path, data_cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", data_cache)
+    monkeypatch.chdir(tmp_path)  # where its page goes
     main(["evaluate", "--run-dir", str(run_dir), "--metrics", "reprojection", "mirror", "--heads", "4"])
     out = capsys.readouterr().out
     assert "reprojection" in out and "mirror" in out
@@ -91,3 +95,4 @@ def test_other_sides_than_the_trained_one_are_refused(run_dir: Path, tmp_path: P
         main(["generate", "--run-dir", str(run_dir), "--out", str(tmp_path / "a.png"), "--resolution", "32"])
     assert exit.value.code == 2
     assert "draws 16 pixels a side alone, got 32" in capsys.readouterr().err
+    assert load_model(run_dir).side_up_to(8) == 16  # what snapshots ask for
