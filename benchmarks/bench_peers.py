@@ -1,5 +1,5 @@
-"""Layers of other public 3D GANs, as their authors wrote them and after `cips3d_ext.accelerate`: forward, backward, and
-the gradient of squared gradients, as path lengths and eikonal terms take it.
+"""Layers and renderers of other public 3D GANs, as their authors wrote them and after `cips3d_ext.accelerate`: forward,
+backward, and the gradient of squared gradients, as path lengths and eikonal terms take it.
 
 The layers are the re-statements of tests/drop_in/hosts; sizes are those of the hosts' training configurations, with
 fewer points where a CPU would be busy for minutes.
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 import cips3d_ext
 
 sys.path.insert(0, str(ROOT))  # for the tests' hosts
+from peer_renderers import renderers
+
 from tests.drop_in.hosts import cips, cips3d, epigraf, pigan, stylegan, stylenerf, stylesdf, volumegan
 
 CODE = 512  # width of style codes
@@ -28,12 +30,13 @@ CODE = 512  # width of style codes
 
 @dataclass(frozen=True)
 class Layer:
-    """A host's layer; shapes: of its inputs; float64: whether it runs in it."""
+    """A host's layer; shapes: of its inputs; float64: whether it runs in it; second: second derivatives too."""
 
     host: str
     make: Callable[[], nn.Module]
     shapes: tuple[tuple[int, ...], ...]
     float64: bool = True
+    second: bool = True
 
 
 def layers(quick: bool) -> list[Layer]:
@@ -41,6 +44,7 @@ def layers(quick: bool) -> list[Layer]:
     wide, code = (8, 8) if quick else (512, CODE)
     B = 2
     return [
+        *(Layer(*entry, float64=False, second=False) for entry in renderers(quick)),
         Layer("pi-GAN FiLMLayer 3", lambda: pigan.FiLMLayer(3, width), ((B, points, 3), (B, width), (B, width))),
         Layer("pi-GAN FiLMLayer", lambda: pigan.FiLMLayer(width, width), ((B, points, width), (B, width), (B, width))),
         Layer("CIPS-3D FiLMLayer", lambda: cips3d.FiLMLayer(width, width, code), ((B, points, width), (B, code))),
@@ -68,7 +72,7 @@ def outputs(result: Any) -> list[Tensor]:
 
 
 def contender(name: str, layer: nn.Module, arguments: Sequence[Tensor]) -> Contender:
-    leaves = [argument.to(next(layer.parameters())).requires_grad_() for argument in arguments]
+    leaves = [argument.to(next(layer.parameters(), argument)).requires_grad_() for argument in arguments]
     torch.manual_seed(0)
 
     def run() -> list[Tensor]:
@@ -109,7 +113,7 @@ def run_case(layer: Layer, args: argparse.Namespace) -> None:
     case: Row = {"host": layer.host, "shape": "x".join(map(str, layer.shapes[0])), "dtype": "float32"}
     contenders = made if args.no_compile else [*made, compiled(made[0])]
     record(args, "peers", case, contenders, exact)
-    if not args.no_second:
+    if layer.second and not args.no_second:
         seconds = [second_order(one, len(arguments)) for one in (*made, exact)]
         record(args, "peers", case | {"part": "second order"}, seconds[:2], seconds[2])
 
