@@ -86,8 +86,10 @@ def test_both_orders_and_opcheck(registered, inputs):
     grads = [torch.randn(3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     cubes = (inputs[0] ** 3).detach().requires_grad_()
     args = (*grads, cubes, *inputs, 1.5, 3)
-    torch.library.opcheck(_registry.dispatcher_op(f"{NAME}_backward"), args)
-    found = _registry.dispatcher_op(f"{NAME}_backward")(*args)
+    backward = _registry.dispatcher_op(f"{NAME}_backward")
+    torch.library.opcheck(backward, args)
+    torch.autograd.gradcheck(lambda *t: backward(*t[:2], cubes.detach(), *t[2:], 1.5, 3), (*grads, *inputs))
+    found = backward(*args)
     assert torch.autograd.grad(found[0].sum(), cubes, allow_unused=True) == (None,)
 
 

@@ -59,6 +59,8 @@ def test_calls_beyond_the_kernel_go_to_the_parts(case, monkeypatch):
     monkeypatch.setattr(_registry, "dispatcher_op", lambda name: reached.append(name) or real(name))
     for found, wanted in zip(two_orders(case, "auto"), two_orders(case, "reference"), strict=True):
         torch.testing.assert_close(found, wanted)
+    assert set(reached) == {"render_rays_of_parts"}, "with create_graph the reference gives the first derivatives"
+    sum(t.sum() for t in case.run(case.tensors(torch.float64, requires_grad=True), "auto")).backward()
     assert set(reached) == {"render_rays_of_parts", "render_rays_of_parts_backward"}
     with pytest.raises(RuntimeError, match="render_rays: impl='fused' is not possible: not on a cpu. Use impl='auto'"):
         case.run(case.tensors(torch.float64), "fused")
