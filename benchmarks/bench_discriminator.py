@@ -59,7 +59,8 @@ def run_case(preset: str, size: int, batch: int, dtype: torch.dtype, args: argpa
     state = Discriminator(config).state_dict()
 
     def built(channels_last: bool = False) -> Discriminator:
-        model = Discriminator(config, channels_last).to(args.device)
+        model = Discriminator(config).to(args.device)
+        model.lay_out(channels_last)
         model.load_state_dict(state)
         return model
 

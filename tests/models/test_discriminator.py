@@ -193,7 +193,8 @@ def test_blur_has_a_convolutions_derivatives(padding, stride):
 
 
 def test_channels_last_gives_the_same_numbers():
-    plain, last = (Discriminator(CONFIG, channels_last).double() for channels_last in (False, True))
+    plain, last = (Discriminator(CONFIG).double() for _ in range(2))
+    last.lay_out(channels_last=True)
     last.load_state_dict(plain.state_dict())
     x = torch.randn(4, 3, 16, 16, dtype=torch.float64)
     maps, results = [], []

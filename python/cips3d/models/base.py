@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from cips3d.models.augment import AugmentDraws
+from cips3d.models.augment import AugmentDraws, diff_augment
 from cips3d.render.draws import Draws, complete_draws
 from cips3d.render.image import Pixels, RenderOutput, all_pixels, partly_differentiable_pixels, to_images
 from cips3d.render.rays import Camera, Rays, camera_rays
@@ -409,6 +409,7 @@ class BaseDiscriminator(nn.Module, ABC):
     """Logits of images. It looks at one tensor [B,*,*,*], which `fakes` and `reals` arrange and R1 penalises."""
 
     labelled = False  # whether it is told the poses, as `labels`
+    memory_format = torch.contiguous_format  # of weights and feature maps
 
     def fakes(self, rendered: RenderOutput, use_aux: bool) -> Tensor:
         """The images to be judged: [B,3,H,W], or main then auxiliary images [2B,3,H,W]."""
@@ -422,7 +423,6 @@ class BaseDiscriminator(nn.Module, ABC):
         """What `forward` is told of the poses of fakes, [B,L]."""
         return None
 
-    @abstractmethod
     def forward(
         self,
         images: Tensor,
@@ -434,9 +434,25 @@ class BaseDiscriminator(nn.Module, ABC):
     ) -> Tensor:
         """Logits [B,1] of arranged images in [-1,1].
 
-        alpha < 1 fades the newest layers in; `augment` holds DiffAugment draws; `labels` [B,L] the poses; `shown` is
-        the number of training images seen so far.
+        alpha < 1 fades the newest layers in; `augment` holds one set of DiffAugment draws an image, applied before
+        everything, so that R1 sees them; `labels` [B,L] are the poses; `shown` is the number of training images seen so
+        far. Raises ValueError for what the configuration has no layers for.
         """
+        prepared = self.prepare(images, augment, shown).contiguous(memory_format=self.memory_format)
+        return self.judge(prepared, alpha, use_aux, labels)
+
+    def prepare(self, images: Tensor, augment: AugmentDraws | None, shown: int) -> Tensor:
+        """What the layers take of arranged images, augmented."""
+        return images if augment is None else diff_augment(images, augment)
+
+    @abstractmethod
+    def judge(self, images: Tensor, alpha: float, use_aux: bool, labels: Tensor | None) -> Tensor:
+        """Logits [B,1] of prepared images, as `forward`."""
+
+    def lay_out(self, channels_last: bool) -> None:
+        """Have weights and feature maps as B,H,W,C in memory, or not; shapes and numbers stay what they are."""
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # missing in torch's annotations
 
 
 def _forget_mean_styles(generator: BaseGenerator, _: object) -> None:

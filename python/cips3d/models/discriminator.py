@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cips3d.models.augment import AugmentDraws, diff_augment
 from cips3d.models.base import BaseDiscriminator
 
 SMALLEST_SIZE = 4  # side of the last feature map, where the image becomes one vector
@@ -248,38 +247,20 @@ class ImageDiscriminator(nn.Module):
 
 
 class Discriminator(BaseDiscriminator):
-    """The main discriminator and, where configured, the auxiliary one (released: `Discriminator_MultiScale_Aux`).
+    """The main discriminator and, where configured, the auxiliary one (released: `Discriminator_MultiScale_Aux`)."""
 
-    `channels_last` lays weights and feature maps out as B,H,W,C in memory; shapes and numbers stay what they are.
-    """
-
-    def __init__(self, config: DiscriminatorConfig, channels_last: bool = False) -> None:
+    def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
         group = config.stddev_group
         self.main = ImageDiscriminator(config.main_channels, False, group)
         self.aux = ImageDiscriminator(config.aux_channels, True, group) if config.aux_channels else None
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # missing in torch's annotations
 
-    def forward(
-        self,
-        images: Tensor,
-        alpha: float = 1.0,
-        use_aux: bool = False,
-        augment: AugmentDraws | None = None,
-        labels: Tensor | None = None,
-        shown: int = 0,
-    ) -> Tensor:
-        """Logits [B,1] of images [B,3,S,S] in [-1,1].
+    def judge(self, images: Tensor, alpha: float, use_aux: bool, labels: Tensor | None) -> Tensor:
+        """Of images [B,3,S,S]; with `use_aux` the second half of the batch goes to the auxiliary part.
 
-        With `use_aux` the first half of the batch goes to the main part and the second half to the auxiliary part.
-        `augment` holds one set of DiffAugment draws an image, applied before everything (so R1 sees the augmentation).
         Raises ValueError for a size without layers, and for use_aux with an odd batch or without an auxiliary part.
         """
-        if augment is not None:
-            images = diff_augment(images, augment)
-        images = images.contiguous(memory_format=self.memory_format)
         if not use_aux:
             return self.main(images, alpha)
         if self.aux is None or len(images) % 2:

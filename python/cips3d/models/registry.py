@@ -35,5 +35,7 @@ def make_generator(config: GeneratorConfigs, impl: str = "auto") -> BaseGenerato
 
 
 def make_discriminator(config: DiscriminatorConfigs, channels_last: bool = False) -> BaseDiscriminator:
-    """The discriminator of a configuration, with new weights."""
-    return _DISCRIMINATORS[type(config)](config, channels_last)
+    """The discriminator of a configuration, with new weights; `channels_last` as in `BaseDiscriminator.lay_out`."""
+    discriminator: BaseDiscriminator = _DISCRIMINATORS[type(config)](config)
+    discriminator.lay_out(channels_last)
+    return discriminator

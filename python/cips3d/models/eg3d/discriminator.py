@@ -26,20 +26,15 @@ BLUR_REACH = 3  # standard deviations that the blur's taps go to
 
 
 class Eg3dDiscriminator(BaseDiscriminator):
-    """Logits [B,1]: the vector that the images give, times the one that the pose gives, over the root of its length.
+    """Logits [B,1]: the vector that the images give, times the one that the pose gives, over the root of its length."""
 
-    `channels_last` lays weights and feature maps out as B,H,W,C in memory.
-    """
-
-    def __init__(self, config: Eg3dDiscriminatorConfig, channels_last: bool = False) -> None:
+    def __init__(self, config: Eg3dDiscriminatorConfig) -> None:
         super().__init__()
         self.config, self.labelled = config, config.pose_conditioned
         self.width = config.channels[0] if config.pose_conditioned else 1
         images = 2 if config.dual else 1
         self.main = ImageDiscriminator(config.channels, False, config.stddev_group, images * RGB, self.width)
         self.mapping = StyleMapping(0, self.width, config.mapping_layers, LABEL) if config.pose_conditioned else None
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # missing in torch's annotations
 
     def fakes(self, rendered: RenderOutput, use_aux: bool) -> Tensor:
         return side_by_side(rendered.image, rendered.aux_image) if self.config.dual else rendered.image
@@ -58,23 +53,19 @@ class Eg3dDiscriminator(BaseDiscriminator):
         config = self.config
         return config.blur_sigma * max(0.0, 1 - shown / config.blur_images) if config.blur_images else 0.0
 
-    def forward(
-        self,
-        images: Tensor,
-        alpha: float = 1.0,
-        use_aux: bool = False,
-        augment: AugmentDraws | None = None,
-        labels: Tensor | None = None,
-        shown: int = 0,
-    ) -> Tensor:
-        """Of what `fakes` or `reals` gave. Raises ValueError without labels [B,25] where it wants them."""
+    def prepare(self, images: Tensor, augment: AugmentDraws | None, shown: int) -> Tensor:
+        """[B,6,S,S] of what `fakes` or `reals` gave, the raw image brought to side S; or [B,3,S,S], if not dual."""
         side = images.shape[2]
         parts = [blurred(images[..., :side], self.blur_sigma(shown))]
         if self.config.dual:
             parts.append(resize(images[:, :, : images.shape[3] - side, side:], side))
         if augment is not None:
             parts = [diff_augment(part, augment) for part in parts]
-        judged = self.main(torch.cat(parts, 1).contiguous(memory_format=self.memory_format), alpha)
+        return torch.cat(parts, 1)
+
+    def judge(self, images: Tensor, alpha: float, use_aux: bool, labels: Tensor | None) -> Tensor:
+        """Raises ValueError without labels [B,25] where it wants them."""
+        judged = self.main(images, alpha)
         if self.mapping is None:
             return judged
         if labels is None:

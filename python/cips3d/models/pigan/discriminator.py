@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cips3d.models.augment import AugmentDraws, diff_augment
 from cips3d.models.base import BaseDiscriminator
 from cips3d.models.pigan.config import SMALLEST_SIZE, PiganDiscriminatorConfig
 
@@ -53,12 +52,9 @@ class ResidualBlock(nn.Module):
 
 
 class PiganDiscriminator(BaseDiscriminator):
-    """Logits [B,1] of images of every power-of-two size from 4 to the configuration's largest.
+    """Logits [B,1] of images of every power-of-two size from 4 to the configuration's largest."""
 
-    `channels_last` lays weights and feature maps out as B,H,W,C in memory.
-    """
-
-    def __init__(self, config: PiganDiscriminatorConfig, channels_last: bool = False) -> None:
+    def __init__(self, config: PiganDiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
         width = {SMALLEST_SIZE * 2**k: channels for k, channels in enumerate(config.channels)}
@@ -71,28 +67,16 @@ class PiganDiscriminator(BaseDiscriminator):
             }
         )
         self.output = nn.Conv2d(config.channels[0], 1, SMALLEST_SIZE)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # missing in torch's annotations
 
-    def forward(
-        self,
-        images: Tensor,
-        alpha: float = 1.0,
-        use_aux: bool = False,
-        augment: AugmentDraws | None = None,
-        labels: Tensor | None = None,
-        shown: int = 0,
-    ) -> Tensor:
+    def judge(self, images: Tensor, alpha: float, use_aux: bool, labels: Tensor | None) -> Tensor:
         """Of images [B,3,S,S]; alpha < 1 fades size S in over size S/2. Raises ValueError for a size without layers."""
-        if augment is not None:
-            images = diff_augment(images, augment)
         size = images.shape[-1]
         if images.ndim != 4 or images.shape[1:] != (3, size, size) or str(size) not in self.blocks:
             raise ValueError(
                 f"discriminator: images must be [B,3,S,S] with S one of {', '.join(self.blocks)}, "
                 f"got {list(images.shape)}; choose such a resolution or configure more channels"
             )
-        x = self._read(images.contiguous(memory_format=self.memory_format))
+        x = self._read(images)
         while size > SMALLEST_SIZE:
             x = self.blocks[str(size)](x)
             size //= 2
