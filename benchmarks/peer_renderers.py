@@ -81,11 +81,11 @@ class Volume(nn.Module):
 
 
 class Planes(nn.Module):
-    """Planes [B,3*C,H,W] -> colours and density of points, as EpiGRAF's tri_plane_renderer with a small network."""
+    """Planes [B,3*C,H,W] -> colours and density of points, as EpiGRAF's tri_plane_renderer with its network."""
 
-    def __init__(self, points: int) -> None:
+    def __init__(self, points: int, channels: int) -> None:
         super().__init__()
-        self.mlp = epigraf.TriPlaneMLP()
+        self.mlp = epigraf.TriPlaneMLP(channels, 2 * channels)
         self.register_buffer("points", 0.4 * torch.randn(B, points, 3))
 
     def forward(self, planes: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def renderers(quick: bool) -> list[Entry]:
         ("pi-GAN fancy_integration", Integral, (rays, samples), (B, rays, samples, 4)),
         ("StyleSDF volume_integration", Surface, (4, samples, 8 * C), (B, 4, 4, samples, 4 + 8 * C)),
         ("VolumeGAN interpolate_feature", Volume, (rays * samples,), (B, C, C, C, C)),
-        ("EpiGRAF tri_plane_renderer", Planes, (rays * samples,), (B, 12, side, side)),
+        ("EpiGRAF tri_plane_renderer", Planes, (rays * samples, C), (B, 3 * C, side, side)),
     ]
     if not quick:
         entries[2] = ("StyleSDF volume_integration", Surface, (32, 24, 256), (B, 32, 32, 24, 260))

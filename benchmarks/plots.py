@@ -14,6 +14,8 @@ import matplotlib.pyplot as plt
 AXES = {"resolution": "resolution, pixels a side", "samples": "samples a ray and pass", "batch": "images",
         "grad_rays": "rays with gradient, 256 x 256"}  # fmt: skip
 
+GAINS = {"forward": "forward", "forward+backward": "forward and backward", "step": "second order"}
+
 
 def bars(op: str, rows: Sequence[Row], out: Path) -> bool:
     """One panel a case: times as a multiple of ours; False where there is nothing to show."""
@@ -36,6 +38,44 @@ def bars(op: str, rows: Sequence[Row], out: Path) -> bool:
     figure.supxlabel(f"{op}: time as a multiple of ours", fontsize=8)
     figure.tight_layout()
     figure.savefig(out, dpi=90)
+    plt.close(figure)
+    return True
+
+
+def hosts(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    """Rows of `peers` by (host, shape, machine)."""
+    result: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        result.setdefault((row["host"], row["shape"], place(row)), []).append(row)
+    return result
+
+
+def gains(rows: Sequence[Row], out: Path) -> bool:
+    """How many times as fast every layer of other GANs becomes, a bar a direction; False where there are none."""
+    rows = [row for row in rows if measured(row)]
+    if not rows:
+        return False
+    named = {name: group for (name, *_), group in hosts(rows).items()}
+    figure, axis = plt.subplots(figsize=(8, 1 + 0.45 * len(named)))
+    for position, (direction, label) in enumerate(GAINS.items()):
+        bars = {}
+        for line, group in enumerate(named.values()):
+            times = {row["contender"]: time_ms(row) for row in group if row["direction"] == direction}
+            if {"eager", OURS} <= times.keys():
+                bars[line + 0.27 * (position - 1)] = times["eager"] / times[OURS]
+        drawn = axis.barh(list(bars), list(bars.values()), height=0.25, label=label)
+        axis.bar_label(drawn, fmt="%.2f", fontsize=6, padding=2)
+    axis.axvline(1, color="black", linewidth=0.8)
+    axis.set(yticks=range(len(named)), xlabel="the host's time as a multiple of ours", xscale="log")
+    ticks = [0.5, 1, 2, 3, 5, 8]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axis.minorticks_off()
+    axis.set_yticklabels(list(named), fontsize=7)
+    axis.invert_yaxis()
+    axis.legend(fontsize=7)
+    axis.set_title(f"cips3d_ext.accelerate, {place(rows[0])}", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
     plt.close(figure)
     return True
 

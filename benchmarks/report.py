@@ -25,7 +25,7 @@ PREDICTIONS = Path(__file__).with_name("predictions.json")
 DIRECTIONS = ("forward", "forward+backward")
 DEVICES = ("cpu", "cuda")
 ABSENT = "not measured"
-APART = ("ceiling", "generator_scaling", "train_step")  # rows with tables of their own kind
+APART = ("ceiling", "generator_scaling", "train_step", "peers", "models")  # rows with tables of their own kind
 
 
 def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -170,12 +170,26 @@ def models(rows: Sequence[Row]) -> str:
     return f"{markdown(titles, lines)}\n\n{provenance(used)}" if lines else ABSENT
 
 
+def peers(rows: Sequence[Row]) -> str:
+    """Layers and renderers of other GANs: how many times as long their own code takes as ours."""
+    used = [row for row in rows if row["op"] == "peers" and measured(row)]
+    lines = []
+    for (host, shape, where), group in plots.hosts(used).items():
+        parts = [[r for r in group if r["direction"] == direction] for direction in (*DIRECTIONS, "step")]
+        cells = [advantage(part, False) for part in parts] + [advantage(part, True) for part in parts[:2]]
+        lines.append([host, shape, where, *cells])
+    titles = ["layer or renderer of", "its input", "machine", "forward", "forward and backward", "second order",
+              "torch.compile, forward", "torch.compile, both"]  # fmt: skip
+    return f"{markdown(titles, lines)}\n\n{provenance(used)}" if lines else ABSENT
+
+
 SUMMARIES: dict[str, Callable[[Sequence[Row]], str]] = {
     "speed": speed,
     "floors": floors,
     "predictions": predictions,
     "training": training,
     "models": models,
+    "peers": peers,
     "memory": memory,
     "other ways": other_ways,
 }
@@ -195,7 +209,10 @@ def write_results(rows: Sequence[Row], folder: Path) -> None:
         sections.append(section)
     for device in DEVICES:
         here = [row for row in rows if row["device"] == device]
-        scaling, roofs = f"scaling_{device}.png", f"roofline_{device}.png"
+        scaling, roofs, gains = (f"{name}_{device}.png" for name in ("scaling", "roofline", "peers"))
+        if plots.gains([r for r in here if r["op"] == "peers"], folder / gains):
+            section = op_table([r for r in here if r["op"] == "peers"])
+            sections.append(f"## Layers of other GANs\n\n![gains]({gains})\n\n{section}\n")
         if plots.scaling([r for r in here if r["op"] == "generator_scaling"], folder / scaling):
             sections.append(f"## Scaling of the generator\n\n![scaling]({scaling})\n")
         if roofline.plot(here, [r for r in here if r["op"] == "ceiling"], folder / roofs):

@@ -91,9 +91,9 @@ def run_batchwise(fn, data, batch_size, dim, **kwargs):
 
 
 class TriPlaneMLP(nn.Module):
-    def __init__(self):
+    def __init__(self, channels=4, width=8):
         super().__init__()
-        self.model = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(0.2), nn.Linear(8, 4))
+        self.model = nn.Sequential(nn.Linear(channels, width), nn.LeakyReLU(0.2), nn.Linear(width, 4))
 
     def forward(self, x, coords, ray_d_world):
         B, _, N, F_ = x.shape
