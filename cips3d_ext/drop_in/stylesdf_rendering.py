@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, autograd
 
-from ..ops.volume_render import VolumeRenderOutput, volume_render
+from ..ops.volume_render import volume_render
 from ._covers import dense
 from ._samples import require
 
@@ -34,13 +34,11 @@ def volume_integration(
     _require_rays(sdf, z_vals, rays_d, pts, beta)
     noise = torch.randn_like(sdf) * self.raw_noise_std if self.raw_noise_std > 0.0 else None
     eikonal = self.get_eikonal_term(pts, sdf) if self.with_sdf and return_eikonal else None
-    summed = [torch.sigmoid(rgb), *features, *([pts] if self.return_xyz else [])]
-    out = _integrate(sdf, summed, z_vals, rays_d, None if self.with_sdf else noise, beta, bool(self.force_background))
-    assert out.feature is not None
-    parts = torch.split(out.feature, [part.shape[-1] for part in summed], dim=-1)
-    xyz, mask = (parts[-1].contiguous(), _last(out.weights)) if self.return_xyz else (None, None)
-    feature_map = parts[1].contiguous() if self.output_features else None
-    return -1 + 2 * parts[0], feature_map, sdf if self.return_sdf else None, mask, xyz, eikonal
+    noise, wide = None if self.with_sdf else noise, features[0] if features else None
+    feature_map, weights = _integrate(sdf, wide, z_vals, rays_d, noise, beta, bool(self.force_background))
+    xyz, mask = (_summed(weights, pts), _last(weights)) if self.return_xyz else (None, None)
+    colours = -1 + 2 * _summed(weights, torch.sigmoid(rgb))
+    return colours, feature_map, sdf if self.return_sdf else None, mask, xyz, eikonal
 
 
 def volume_integration_cips3dpp(
@@ -67,14 +65,11 @@ def volume_integration_cips3dpp(
         eikonal = autograd.grad(sdf, pts, torch.ones_like(sdf), create_graph=True)[0]
     if not with_sdf and raw_noise_std > 0.0:
         noise = torch.randn_like(sdf) * raw_noise_std
-    summed = [torch.sigmoid(rgb), *([] if features is None else [features]), pts]
     beta = sigmoid_beta if with_sdf else None
-    out = _integrate(sdf, summed, z_vals, rays_d, noise, beta, bool(force_background))
-    assert out.feature is not None
-    parts = torch.split(out.feature, [part.shape[-1] for part in summed], dim=-1)
-    xyz = parts[-1].contiguous()
-    mask = torch.cat([_last(out.weights), -xyz.norm(dim=-1, keepdim=True)], -1)
-    return -1 + 2 * parts[0], None if features is None else parts[1].contiguous(), xyz, mask, eikonal
+    feature_map, weights = _integrate(sdf, features, z_vals, rays_d, noise, beta, bool(force_background))
+    xyz = _summed(weights, pts)
+    mask = torch.cat([_last(weights), -xyz.norm(dim=-1, keepdim=True)], -1)
+    return -1 + 2 * _summed(weights, torch.sigmoid(rgb)), feature_map, xyz, mask, eikonal
 
 
 def _require_rays(sdf: Tensor, z_vals: Tensor, rays_d: Tensor, pts: Tensor, beta: Tensor | None) -> None:
@@ -89,31 +84,35 @@ def _require_rays(sdf: Tensor, z_vals: Tensor, rays_d: Tensor, pts: Tensor, beta
 
 def _integrate(
     sdf: Tensor,
-    summed: list[Tensor],
+    features: Tensor | None,
     z_vals: Tensor,
     rays_d: Tensor,
     noise: Tensor | None,
     beta: Tensor | None,
     force_background: bool,
-) -> VolumeRenderOutput:
-    """Weighted sums of `summed` side by side, with the leading axes of z_vals."""
-    batch, leading = z_vals.shape[0], z_vals.shape[:-1]
+) -> tuple[Tensor | None, Tensor]:
+    """Integrated features [B,*,C], read where they lie among the channels of the network's output; weights [B,*,S]."""
+    axes = z_vals.dim() - 2
     options: dict[str, Any] = {"activation": "softplus"} if beta is None else {"activation": "sdf", "beta": beta}
-    flat = [sdf.squeeze(-1), torch.cat(summed, -1), z_vals, rays_d.norm(dim=-1)]
-    density, features, depths, norms = (t.flatten(1, len(leading) - 1) for t in flat)
+    flat = [sdf.squeeze(-1), z_vals, rays_d.norm(dim=-1)]
+    density, depths, norms = (t.flatten(1, axes) for t in flat)
     out = volume_render(
         density,
-        features,
+        None if features is None else features.flatten(1, axes),
         depths,
         noise=None if noise is None else noise.squeeze(-1).reshape(density.shape),
         ray_norm=norms,
         last_back=force_background,
         **options,
     )
-    assert out.feature is not None and batch == density.shape[0]
-    return out._replace(
-        feature=out.feature.reshape(*leading, -1), weights=out.weights.reshape(*leading, z_vals.shape[-1])
-    )
+    feature = None if out.feature is None else out.feature.reshape(*z_vals.shape[:-1], -1)
+    return feature, out.weights.reshape(z_vals.shape)
+
+
+def _summed(weights: Tensor, values: Tensor) -> Tensor:
+    """The sum along the ray of few channels, weights [B,*,S], values [B,*,S,3]: bringing them beside the features costs
+    more."""
+    return (weights.unsqueeze(-1) * values).sum(-2)
 
 
 def _last(weights: Tensor) -> Tensor:

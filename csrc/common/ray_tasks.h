@@ -23,7 +23,7 @@ struct MergeSamplesTask {
   MergeSamplesSizes sizes;
 };
 
-// Contiguous arrays of the call's dtype; null where an optional tensor is absent.
+// Arrays of the call's dtype, contiguous but for features' feature_stride; null where an optional tensor is absent.
 struct VolumeRenderInputs {
   const void *density, *features, *depths, *noise, *beta, *ray_norm;
   VolumeRenderOptions options;

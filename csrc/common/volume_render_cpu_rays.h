@@ -15,6 +15,12 @@ namespace cips3d::CIPS3D_SIMD_NS {
 // Vectors of channels that the forward keeps in registers.
 constexpr int kChannelVectors = 4;
 
+// Behind the last sample's last channel.
+template <class S>
+CIPS3D_INLINE const S* end_of_features(const S* features, const VolumeRenderSizes& sizes) {
+  return features + (sizes.rays * sizes.samples - 1) * sizes.feature_stride + sizes.channels;
+}
+
 // ---- forward
 // ---------------------------------------------------------------------------------------------------------
 
@@ -31,7 +37,7 @@ CIPS3D_INLINE void render_channels(const VolumeRenderInputs& in, const S* featur
     sums[k] = is_white ? broadcast(white) : Vec<T>{};
   }
   for (int64_t i = 0; i < in.sizes.samples; ++i) {
-    const S* sample = features + i * channels;
+    const S* sample = features + i * in.sizes.feature_stride;
 #pragma GCC unroll 4
     for (int k = 0; k < N - 1; ++k) sums[k] += weights[i] * load(sample + first_channel + k * kLanes<T>);
     sums[N - 1] += weights[i] * load_part(sample + tail, end, channels - tail);
@@ -71,7 +77,7 @@ void volume_render_forward(const VolumeRenderForwardTask& task, int64_t begin, i
   T* const line = line_memory;
   S* const feature = static_cast<S*>(task.feature);
   const S* features = static_cast<const S*>(in.features);
-  const S* features_end = features + sizes.rays * sizes.samples * sizes.channels;
+  const S* features_end = end_of_features(features, sizes);
   for (int64_t first = begin; first < end; first += kLanes<T>) {
     const int64_t rays = min(kLanes<T>, end - first);
     RayBlock<T> block(in, rows);
@@ -84,7 +90,7 @@ void volume_render_forward(const VolumeRenderForwardTask& task, int64_t begin, i
     store_first(static_cast<S*>(task.accumulation) + first, rays, block.accumulation);
     for (int64_t ray = 0; ray < rays; ++ray) {
       block.sample_weights(ray, line);
-      render_feature(in, features + (first + ray) * sizes.samples * sizes.channels, features_end,
+      render_feature(in, features + (first + ray) * sizes.samples * sizes.feature_stride, features_end,
                      static_cast<const T*>(line), T(1) - block.accumulation[ray],
                      feature + (first + ray) * sizes.channels, feature + end * sizes.channels);
     }
@@ -103,7 +109,7 @@ CIPS3D_INLINE void feature_gradients(const VolumeRenderSizes& sizes, const S* fe
                                      const T* grad, const T* weights, T* dots, S* grad_features, S* grad_end) {
   const int64_t channels = sizes.channels;
   for (int64_t i = 0; i < sizes.samples; ++i) {
-    const S* sample = features + i * channels;
+    const S* sample = features + i * sizes.feature_stride;
     S* written = grad_features + i * channels;
     Vec<T> dot{};
     for (int64_t c = 0; c < channels; c += kLanes<T>) {
@@ -140,7 +146,7 @@ class BackwardBlock {
   // white background.
   CIPS3D_INLINE void features(Writing writing, T* grad, T* weights) {
     grad_white_ = Vec<T>{};
-    const int64_t ray_size = sizes_.samples * sizes_.channels;
+    const int64_t ray_size = sizes_.samples * sizes_.channels, ray_stride = sizes_.samples * sizes_.feature_stride;
     const S* all = static_cast<const S*>(task_.inputs.features);
     S* all_grads = static_cast<S*>(task_.grad_features);
     for (int64_t ray = 0; ray < rays_; ++ray) {
@@ -148,7 +154,7 @@ class BackwardBlock {
       grad_white_[ray] = scaled_gradient(at, grad);
       block_.sample_weights(ray, weights);
       T* dots = grad_weight_.data + ray;
-      const S *from = all + at * ray_size, *end = all + sizes_.rays * ray_size;
+      const S *from = all + at * ray_stride, *end = end_of_features(all, sizes_);
       S *to = all_grads + at * ray_size, *to_end = all_grads + share_end_ * ray_size;
       if (writing == Writing::kStream) {
         feature_gradients<Writing::kStream, S>(sizes_, from, end, grad, weights, dots, to, to_end);

@@ -4,7 +4,7 @@
 
 namespace cips3d {
 
-// R rays, S samples, C features, n intervals, all contiguous; null: not given.
+// R rays, S samples, C features, n intervals, contiguous but for feature_stride; null: not given.
 template <class Element>
 struct VolumeRenderInputs {
   const Element* density;   // [R,S]

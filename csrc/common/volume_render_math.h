@@ -68,7 +68,8 @@ struct VolumeRenderSizes {
   int64_t rays;
   int64_t samples;
   int64_t channels;
-  int64_t intervals;  // samples (rule left) or samples - 1 (rule midpoint)
+  int64_t intervals;       // samples (rule left) or samples - 1 (rule midpoint)
+  int64_t feature_stride;  // from one sample's features to the next one's: channels, or more in a slice of wider rows
 };
 
 // Where the interval appended by rule left stands for infinity, its density is a constant to gradients.

@@ -61,8 +61,8 @@ __device__ __forceinline__ void differentiate_integral(const RenderRaysBackwardA
                                                        RayCarry<float>* starts) {
   const VolumeRenderOptions& options = arrays.rays.integration;
   const int samples = int(arrays.rays.sizes.samples());
-  const VolumeRenderInputs<float> in{arrays.density,           nullptr, arrays.depths, nullptr, nullptr, nullptr,
-                                     {1, samples, 0, samples}, options};
+  const VolumeRenderInputs<float> in{
+      arrays.density, nullptr, arrays.depths, nullptr, nullptr, nullptr, {1, samples, 0, samples, 0}, options};
   const Ray<float> line(in, ray);
   RayCarry<float> carry;
   __syncwarp();  // the ray before this one is done with `starts`

@@ -119,7 +119,7 @@ class RaySamples {
             nullptr,
             nullptr,
             integration_options(call_.options, final),
-            {rays_, samples, channels, samples}};
+            {rays_, samples, channels, samples, channels}};
   }
 
  private:

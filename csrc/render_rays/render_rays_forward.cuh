@@ -73,7 +73,7 @@ __device__ __forceinline__ void sample_ray(const RenderRaysForwardArrays& arrays
   for (int i = warp_lane(); i < coarse; i += kWarpSize)
     weights[i] = density[i] + (arrays.noise_coarse.data ? arrays.noise_coarse.load(ray * coarse + i) : 0);
   __syncwarp();
-  const VolumeRenderInputs<float> in{weights,        nullptr, z, nullptr, nullptr, nullptr, {1, coarse, 0, coarse},
+  const VolumeRenderInputs<float> in{weights,        nullptr, z, nullptr, nullptr, nullptr, {1, coarse, 0, coarse, 0},
                                      arrays.weighing};
   const Ray<float> line(in, 0);
   RayCarry<float> carry;
@@ -118,8 +118,9 @@ __device__ __forceinline__ void integrate_ray(const RenderRaysForwardArrays& arr
   const int64_t channels = arrays.rays.channels;
   merge_ray(arrays, scratch, ray, local);
   float* weights = scratch.sorted_density + local * samples;
-  const VolumeRenderInputs<float> in{weights, nullptr, scratch.sorted_z + local * samples, nullptr,
-                                     nullptr, nullptr, {1, samples, channels, samples},    arrays.rays.integration};
+  const VolumeRenderInputs<float> in{
+      weights, nullptr, scratch.sorted_z + local * samples,        nullptr,
+      nullptr, nullptr, {1, samples, channels, samples, channels}, arrays.rays.integration};
   const Ray<float> line(in, 0);
   RayCarry<float> carry;
   float depth = 0;

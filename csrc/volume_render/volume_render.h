@@ -24,7 +24,7 @@ using VolumeRenderOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 // Positions in grad_mask and in the tuple that volume_render_backward returns.
 enum VolumeRenderGradient : int { kGradDensity, kGradFeatures, kGradDepths, kGradBeta, kGradRayNorm };
 
-// One checked call. Tensors are contiguous.
+// One checked call. Tensors are contiguous, but for the stride of features.
 struct VolumeRenderCall {
   Tensor density;
   std::optional<Tensor> features;
@@ -80,6 +80,16 @@ inline void check_volume_render(const VolumeRenderCall& call) {
   }
 }
 
+// From one sample's features [B,R,S,C] to the next one's, where all are at equal distances with their channels together,
+// as in a slice [..., :C] of wider rows; 0 where they are not.
+inline int64_t sample_stride(const Tensor& features) {
+  const int64_t stride = features.stride(2), ray = features.size(2) * stride;
+  const bool rays_follow = features.size(1) == 1 || features.stride(1) == ray;
+  const bool images_follow = features.size(0) == 1 || features.stride(0) == features.size(1) * ray;
+  const bool apart = features.stride(3) == 1 && stride >= features.size(3) && rays_follow && images_follow;
+  return features.numel() > 0 && apart ? stride : 0;
+}
+
 // The schema's arguments as one checked call.
 inline VolumeRenderCall make_volume_render_call(Tensor density, std::optional<Tensor> features, Tensor depths,
                                                 std::optional<Tensor> noise, std::optional<Tensor> beta,
@@ -119,7 +129,9 @@ inline VolumeRenderCall make_volume_render_call(Tensor density, std::optional<Te
   call.sizes.samples = density.size(2);
   call.sizes.intervals = density.size(2) - (options.midpoint ? 1 : 0);
   call.density = as_contiguous(density);
-  call.features = as_contiguous(features);
+  const int64_t stride = features ? sample_stride(*features) : 0;
+  call.features = stride > 0 ? features : as_contiguous(features);
+  call.sizes.feature_stride = stride > 0 ? stride : channels;
   call.depths = as_contiguous(depths);
   call.noise = as_contiguous(noise);
   call.beta = as_contiguous(beta);

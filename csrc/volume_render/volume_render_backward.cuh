@@ -29,7 +29,8 @@ constexpr int kBackwardBlocks<double> = 1;
 // grad_feature . f_j (unless rows is null) of the lane's own sample; `weight` is that of the lane's own sample.
 template <class T, ChannelAccess kAccess>
 __device__ __forceinline__ Compute<T> differentiate_rows(const ChannelLanes<T, kAccess>& lanes, const T* grad_feature,
-                                                         Compute<T> weight, const T* rows, T* grad_rows, int count) {
+                                                         Compute<T> weight, const T* rows, int64_t row_stride,
+                                                         T* grad_rows, int count) {
   using Num = Compute<T>;
   constexpr int kValues = ChannelLanes<T, kAccess>::kValues;
   const int at_once = lanes.samples_at_once, my_turn = warp_lane() / at_once;
@@ -43,7 +44,7 @@ __device__ __forceinline__ Compute<T> differentiate_rows(const ChannelLanes<T, k
 #pragma unroll
       for (int k = 0; k < kSamplesInFlight; ++k) {
         const int j = (turn + k) * at_once + lanes.sample;
-        if (rows && j < count) lanes.load(values[k], rows + int64_t(j) * lanes.channels, slab);
+        if (rows && j < count) lanes.load(values[k], rows + j * row_stride, slab);
       }
 #pragma unroll
       for (int k = 0; k < kSamplesInFlight; ++k) {
@@ -134,11 +135,11 @@ __device__ __forceinline__ void differentiate_ray(const Ray<T>& ray, const Chann
     const Interval<Num> it = scan_chunk(ray, first, start);
     Num sample_grad = (it.depth - shared.depth.origin) * shared.depth.scale;
     if (grads.feature) {
-      const int64_t at = ray.sample(first) * lanes.channels;
-      const Num dot =
-          differentiate_rows(lanes, grads.feature + ray.index * lanes.channels, Num(o.feature_scale) * it.sample_weight,
-                             needs_weights ? ray.in.features + at : nullptr, out.features ? out.features + at : nullptr,
-                             min(kWarpSize, samples - first));
+      const int64_t stride = ray.in.sizes.feature_stride;
+      const Num dot = differentiate_rows(
+          lanes, grads.feature + ray.index * lanes.channels, Num(o.feature_scale) * it.sample_weight,
+          needs_weights ? ray.in.features + ray.sample(first) * stride : nullptr, stride,
+          out.features ? out.features + ray.sample(first) * lanes.channels : nullptr, min(kWarpSize, samples - first));
       sample_grad += Num(o.feature_scale) * dot;
     }
     if (!needs_weights) continue;

@@ -34,10 +34,11 @@ static VolumeRenderInputGradients<T> typed(const VolumeRenderInputGradients<void
   return {as(out.density), as(out.features), as(out.depths), as(out.beta), as(out.ray_norm), out.beta_partials};
 }
 
-// How rows of features at these addresses are read and written; null fits everything.
+// How rows of features at these addresses are read and written, the inputs' among them; null fits everything.
 template <class T>
-static ChannelAccess channel_access(int64_t channels, std::initializer_list<const T*> rows) {
-  bool aligned = channels > 0;
+static ChannelAccess channel_access(const VolumeRenderInputs<T>& in, std::initializer_list<const T*> rows) {
+  const int64_t channels = in.sizes.channels;
+  bool aligned = channels > 0 && vector_aligned(in.features, in.sizes.feature_stride);
   for (const T* pointer : rows) aligned = aligned && vector_aligned(pointer, channels);
   if (aligned) return ChannelAccess::kVector;
   return channels <= kWarpSize ? ChannelAccess::kSingle : ChannelAccess::kStrided;
@@ -80,7 +81,7 @@ cudaError_t launch_volume_render_forward(CudaDtype dtype, const VolumeRenderInpu
   CIPS3D_DISPATCH_DTYPE(dtype, T, {
     const auto typed_in = typed<T>(in);
     const auto typed_out = typed<T>(out);
-    switch (channel_access<T>(in.sizes.channels, {typed_in.features, typed_out.feature})) {
+    switch (channel_access<T>(typed_in, {typed_out.feature})) {
       case ChannelAccess::kVector:
         launch_forward<T, ChannelAccess::kVector>(typed_in, typed_out, stream);
         break;
@@ -103,7 +104,7 @@ cudaError_t launch_volume_render_backward(CudaDtype dtype, const VolumeRenderInp
     const auto typed_in = typed<T>(in);
     const auto typed_grads = typed<T>(grads);
     const auto typed_out = typed<T>(out);
-    switch (channel_access<T>(in.sizes.channels, {typed_in.features, typed_grads.feature, typed_out.features})) {
+    switch (channel_access<T>(typed_in, {typed_grads.feature, typed_out.features})) {
       case ChannelAccess::kVector:
         launch_backward<T, ChannelAccess::kVector>(typed_in, typed_grads, typed_out, stream);
         break;

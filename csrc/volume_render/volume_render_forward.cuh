@@ -17,11 +17,11 @@
 namespace cips3d {
 
 // features += sum of weight_j * f_j over the chunk's samples j < count; `weight` is that of the lane's own sample,
-// `row` the chunk's first row of features.
+// `row` the chunk's first row of features, `row_stride` from one row to the next.
 template <class T, ChannelAccess kAccess>
 __device__ __forceinline__ void add_weighted_rows(Compute<T> (&features)[ChannelLanes<T, kAccess>::kValues],
                                                   const ChannelLanes<T, kAccess>& lanes, int slab, Compute<T> weight,
-                                                  const T* row, int count) {
+                                                  const T* row, int64_t row_stride, int count) {
   using Num = Compute<T>;
   constexpr int kValues = ChannelLanes<T, kAccess>::kValues;
   for (int base = 0; base < count; base += kSamplesInFlight * lanes.samples_at_once) {
@@ -29,7 +29,7 @@ __device__ __forceinline__ void add_weighted_rows(Compute<T> (&features)[Channel
 #pragma unroll
     for (int k = 0; k < kSamplesInFlight; ++k) {
       const int j = base + k * lanes.samples_at_once + lanes.sample;
-      if (j < count) lanes.load(values[k], row + int64_t(j) * lanes.channels, slab);
+      if (j < count) lanes.load(values[k], row + j * row_stride, slab);
     }
 #pragma unroll
     for (int k = 0; k < kSamplesInFlight; ++k) {
@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(kVolumeRenderThreads)
       if (slab == 0 && i < in.sizes.intervals) out.weights[ray.index * in.sizes.intervals + i] = T(it.final_weight);
       if (slab == 0 && ray.is_last(i)) out.transmittance[ray.index] = T(it.transmittance);
       if (lanes.channels > 0)
-        add_weighted_rows(features, lanes, slab, it.sample_weight, in.features + ray.sample(first) * lanes.channels,
+        add_weighted_rows(features, lanes, slab, it.sample_weight,
+                          in.features + ray.sample(first) * in.sizes.feature_stride, in.sizes.feature_stride,
                           min(kWarpSize, samples - first));
     }
     weighted_depth = warp_sum(weighted_depth);

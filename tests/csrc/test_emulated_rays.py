@@ -168,6 +168,22 @@ def test_unaligned_features_take_the_scalar_path(emulated):
         assert_close(actual, wanted, torch.float32, "gradient")
 
 
+@pytest.mark.parametrize("width", [3, 32], ids="{} channels".format)
+@pytest.mark.parametrize("beside", [1, 4], ids="{} beside".format)
+def test_features_in_wider_rows(emulated, width, beside):
+    """A slice of rows that hold densities beside the features gives what its copy gives."""
+    inputs = make_inputs((2, 3, 5, width), set(), torch.float32)
+    wider = torch.cat([inputs["features"], torch.full((2, 3, 5, beside), torch.nan)], -1)
+    sliced = inputs | {"features": wider[..., :width]}
+    wanted = emulated_render(emulated, inputs, {})
+    for actual, output in zip(emulated_render(emulated, sliced, {}), wanted, strict=True):
+        assert_close(actual, output, torch.float32, "output")
+    cotangents = random_cotangents(wanted)
+    found = [emulated_gradients(emulated, cotangents, given, {}) for given in (sliced, inputs)]
+    for actual, gradient in zip(*found, strict=True):
+        assert_close(actual, gradient, torch.float32, "gradient")
+
+
 def test_no_rays(emulated):
     inputs = make_inputs((2, 0, 4, 3), {"beta"}, torch.float32)
     outputs = emulated_render(emulated, inputs, {})

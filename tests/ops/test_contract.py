@@ -175,6 +175,24 @@ def test_layouts(case, device):
 
 @every_case
 @every_device
+def test_slices(case, device):
+    """Columns of wider rows give what their copies give, forward and backward; what lies beside them is not read."""
+    tensors = case.tensors(torch.float32, device)
+    wide = {n: torch.cat([t, torch.full_like(t[..., :1], torch.nan)], -1) for n, t in tensors.items() if t.dim()}
+    slices = tensors | {n: t[..., :-1] for n, t in wide.items()}
+    results = []
+    for given in (tensors, slices):
+        leaves = {n: t.detach().requires_grad_(n in case.differentiable) for n, t in given.items()}
+        outputs = case.run(leaves, "fused")
+        inputs = [leaves[n] for n in case.differentiable]
+        totals = [o.square().sum() for o in outputs if o.requires_grad]
+        results.append([*outputs, *(torch.autograd.grad(sum(totals), inputs, allow_unused=True) if inputs else [])])
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+@every_case
+@every_device
 def test_empty_batch(case, device):
     shared = ("weight", "bias", "to_rgb")
     if case.op not in ("film_sine", "siren_field", "render_rays"):

@@ -221,3 +221,20 @@ def test_levels_agree(cpu_level):
     torch.ops.cips3d_ext.set_cpu_level("portable")
     for output, portable in zip(found, render(inputs, {}), strict=True):
         assert (output - portable).norm() <= 1e-6 * portable.norm()
+
+
+def test_features_are_read_where_they_lie(cpu_level):
+    """The columns of a network's output behind its density: forward and backward copy nothing."""
+    inputs = make_inputs("stylesdf", torch.float32)
+    wider = torch.cat([torch.full_like(inputs["features"][..., :1], torch.nan), inputs["features"]], -1)
+    wanted = render(inputs, {"activation": "sdf"})
+    cotangents = random_cotangents(wanted)
+    sliced = inputs | {"features": wider[..., 1:]}
+    with torch.profiler.profile() as profile:
+        outputs = render(sliced, {"activation": "sdf"})
+        found = gradients(cotangents, sliced, {"activation": "sdf"})
+    assert "aten::clone" not in {event.name for event in profile.events()}
+    for actual, expected in zip(outputs, wanted, strict=True):
+        assert torch.equal(actual, expected)
+    for actual, expected in zip(found, gradients(cotangents, inputs, {"activation": "sdf"}), strict=True):
+        assert torch.equal(actual, expected)
