@@ -25,7 +25,8 @@ PREDICTIONS = Path(__file__).with_name("predictions.json")
 DIRECTIONS = ("forward", "forward+backward")
 DEVICES = ("cpu", "cuda")
 ABSENT = "not measured"
-APART = ("ceiling", "generator_scaling", "train_step", "peers", "models")  # rows with tables of their own kind
+WITHOUT_BARS = ("peers", "models")  # many cases of few contenders
+APART = ("ceiling", "generator_scaling", "train_step", *WITHOUT_BARS)  # rows with tables of their own kind
 
 
 def markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -199,10 +200,10 @@ def write_results(rows: Sequence[Row], folder: Path) -> None:
     """folder/README.md and the plots beside it."""
     sections = []
     for op, all_rows in by_op(rows).items():
-        if op in APART:
+        if op in APART and op not in WITHOUT_BARS:
             continue
         section = f"## {op}\n\n{op_table(all_rows)}\n"
-        for device in DEVICES:
+        for device in () if op in WITHOUT_BARS else DEVICES:
             name = f"{op}.png" if device == "cpu" else f"{op}_{device}.png"
             if plots.bars(op, [row for row in all_rows if row["device"] == device], folder / name):
                 section += f"\n![{op}]({name})\n"
@@ -211,8 +212,7 @@ def write_results(rows: Sequence[Row], folder: Path) -> None:
         here = [row for row in rows if row["device"] == device]
         scaling, roofs, gains = (f"{name}_{device}.png" for name in ("scaling", "roofline", "peers"))
         if plots.gains([r for r in here if r["op"] == "peers"], folder / gains):
-            section = op_table([r for r in here if r["op"] == "peers"])
-            sections.append(f"## Layers of other GANs\n\n![gains]({gains})\n\n{section}\n")
+            sections.append(f"## Gains of other GANs\n\n![gains]({gains})\n")
         if plots.scaling([r for r in here if r["op"] == "generator_scaling"], folder / scaling):
             sections.append(f"## Scaling of the generator\n\n![scaling]({scaling})\n")
         if roofline.plot(here, [r for r in here if r["op"] == "ceiling"], folder / roofs):

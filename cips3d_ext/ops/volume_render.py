@@ -131,8 +131,8 @@ def volume_render(
 
     Args:
         density: raw network output [B,R,S], 1 / unit of depths.
-        features: [B,R,S,C], or None to get weights alone. Columns of a network's output, raw[..., 1:], are read where they
-            lie, without a copy.
+        features: [B,R,S,C], or None to get weights alone. Columns of a network's output, raw[..., 1:], are read where
+            they lie, without a copy.
         depths: distances along the ray [B,R,S], increasing.
         noise: [B,R,S], added to density, or None.
         activation: of u = density + noise + shift: "relu"; "softplus", log(1 + exp(beta u)) / beta; "sdf" (StyleSDF),

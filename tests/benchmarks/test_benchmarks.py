@@ -154,19 +154,24 @@ def test_the_papers_comparison_is_there(results):
 def test_report(results, tmp_path):
     page = tmp_path / "page.md"
     marks = "".join(
-        f"<!-- report: {name} -->\nold\n<!-- end -->\n" for name in ("speed", "floors", "predictions", "memory")
+        f"<!-- report: {name} -->\nold\n<!-- end -->\n"
+        for name in ("speed", "floors", "predictions", "memory", "models", "peers")
     )
     page.write_text(f"before\n{marks}after\n")
     run("benchmarks/report.py", "--results", str(results), "--pages", str(page))
     text = (results / "README.md").read_text()
     for op in OPS:
-        assert f"## {op}" in text and (results / f"{op}.png").stat().st_size > 0
-    for name in ("roofline_cpu.png", "scaling_cpu.png"):
+        assert f"## {op}" in text
+        assert op in ("models", "peers") or (results / f"{op}.png").stat().st_size > 0
+    for name in ("roofline_cpu.png", "scaling_cpu.png", "peers_cpu.png"):
         assert (results / name).stat().st_size > 0
     assert "| tiny, batch 4, whole step | ours |" in text
     lines = page.read_text().splitlines()
     assert lines[0] == "before" and lines[-1] == "after" and "old" not in lines
     assert "not measured" in page.read_text(), "no GPU row is there"
+    number = r"\d+\.\d"
+    assert re.search(rf"\| pi-GAN FiLMLayer \| [^|]+ \| [^|]+ \| {number} \| {number} \| {number} \|", page.read_text())
+    assert "| eg3d, resolution" in page.read_text()
     assert re.search(r"\| 8 x 8 \| all \| official \| [^|]+ \| \d+ \| \d+ \|", page.read_text())
 
 
