@@ -208,7 +208,7 @@ def register_first_order(spec: OpSpec) -> None:
 
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        needs = ctx.needs_input_grad
+        needs = wanted_by_engine(ctx)
         result: list[Tensor | None] = [None] * len(needs)
         grad_outputs = grad_outputs[: spec.outputs]
         given = [i for i, grad in enumerate(grad_outputs) if grad is not None]
@@ -236,7 +236,7 @@ def register_second_order(spec: OpSpec) -> None:
         ctx.options = inputs[spec.backward_tensors :]
 
     def backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        needs = ctx.needs_input_grad
+        needs = wanted_by_engine(ctx)
         constants = range(spec.outputs, spec.backward_tensors - spec.tensors)
         with torch.enable_grad():  # aliases: the same tensor may be given twice
             tensors = [
@@ -267,6 +267,25 @@ def register_second_order(spec: OpSpec) -> None:
     register_formula(f"{spec.name}_backward", backward, setup_context)
 
 
+def wanted_by_engine(ctx: Any) -> list[bool]:
+    """For each argument of the forward, whether the backward pass that runs now goes on to it.
+
+    ctx.needs_input_grad only says that one could: autograd.grad of a layer's input goes to none of its parameters.
+    """
+    edges = iter(ctx.next_functions)  # of the tensors among the arguments
+    nodes = [next(edges)[0] if is_tensor else None for is_tensor in ctx.are_tensors]
+    return [node is not None and _will_execute(node) for node in nodes]
+
+
+def _will_execute(node: Any) -> bool:
+    if torch.compiler.is_compiling():
+        return True
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # what the engine says of a leaf that is among autograd.grad's inputs
+        return True
+
+
 def register_formula(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
     """What PyTorch's register_autograd does, for schemas without defaults and lists of tensors: that one looks for
     defaults at every call, in time that grows with the square of the arguments (torch 2.13)."""
@@ -281,6 +300,7 @@ def register_formula(name: str, backward: Callable[..., Any], setup_context: Cal
         def forward(ctx: Any, *args: Any) -> Any:
             output = below(*args)
             setup_context(ctx, args, output)
+            ctx.are_tensors = [isinstance(arg, Tensor) for arg in args]
             return output
 
         @staticmethod

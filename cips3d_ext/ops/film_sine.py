@@ -70,7 +70,7 @@ def _reference(x: Tensor, *tensors: Any, **options: Any) -> tuple[Tensor, Tensor
 
 
 def _reference_backward(grad_y: Tensor, linear: Tensor, *tensors: Any, **options: Any) -> tuple[Tensor | None, ...]:
-    return reference.film_sine_backward(grad_y, *tensors, **options)
+    return reference.film_sine_backward(grad_y, *tensors, linear=linear if linear.numel() else None, **options)
 
 
 register(

@@ -130,7 +130,9 @@ def _reference_backward(
     *tensors: Any,
     **options: Any,
 ) -> tuple[Tensor | None, ...]:
-    return reference.modfc_backward(grad_y, grad_rgb, *tensors, **options)
+    are_branches = kept.dtype == torch.uint8
+    linear, branches = (kept if kept.numel() and wanted else None for wanted in (not are_branches, are_branches))
+    return reference.modfc_backward(grad_y, grad_rgb, *tensors, linear=linear, branches=branches, **options)
 
 
 register(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ._gradients import ALL_GRADIENTS, select_gradients
 from ._precision import widen
+from ._products import linear_map, weight_gradient
 
 
 def film_sine(
@@ -30,7 +31,8 @@ def film_sine(
     reduced_precision is a permission for kernels; nothing is rounded here.
     """
     frequency, phase = _film(widen(gamma), widen(beta), gamma_scale, gamma_offset, beta_scale)
-    return torch.sin(_phase_argument(_linear(x, weight, bias), frequency, phase)).to(x.dtype)
+    linear = linear_map(widen(x), widen(weight), widen(bias))
+    return torch.sin(_phase_argument(linear, frequency, phase)).to(x.dtype)
 
 
 def film_sine_backward(
@@ -45,31 +47,27 @@ def film_sine_backward(
     gamma_offset: float = 0.0,
     beta_scale: float = 1.0,
     reduced_precision: bool = False,
+    linear: Tensor | None = None,
     grad_mask: int = ALL_GRADIENTS,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, weight, bias, gamma and beta from grad_y [B,N,O].
 
-    All follow from that of the sine's argument, grad_y * cos(argument).
+    All follow from that of the sine's argument, grad_y * cos(argument). linear: x W^T + bias, if the forward kept it.
     """
-    linear = _linear(x, weight, bias)
+    wide_x, wide_weight = widen(x), widen(weight)
+    linear = linear_map(wide_x, wide_weight, widen(bias), linear)
     frequency, phase = _film(widen(gamma), widen(beta), gamma_scale, gamma_offset, beta_scale)
     grad_argument = widen(grad_y) * torch.cos(_phase_argument(linear, frequency, phase))
 
     grad_linear = grad_argument if frequency is None else grad_argument * frequency
     gradients = (
-        grad_linear @ widen(weight),
-        torch.einsum("bno,bni->oi", grad_linear, widen(x)),
-        grad_linear.sum((0, 1)),
-        gamma_scale * (grad_argument * linear).sum(1),
-        beta_scale * grad_argument.sum(1),
+        lambda: grad_linear @ wide_weight,
+        lambda: weight_gradient(grad_linear, wide_x, weight.dim()),
+        lambda: grad_linear.sum((0, 1)),
+        lambda: gamma_scale * (grad_argument * linear).sum(1),
+        lambda: beta_scale * grad_argument.sum(1),
     )
     return select_gradients(gradients, (x, weight, bias, gamma, beta), grad_mask)
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x W^T + bias [B,N,O] in the computing type."""
-    linear = widen(x) @ widen(weight).T
-    return linear if bias is None else linear + widen(bias)
 
 
 def _film(
@@ -83,5 +81,7 @@ def _film(
 
 def _phase_argument(linear: Tensor, frequency: Tensor | None, phase: Tensor | None) -> Tensor:
     """The sine's argument g * linear + h."""
+    if frequency is not None and phase is not None:
+        return torch.addcmul(phase, frequency, linear)  # one pass over [B,N,O]
     argument = linear if frequency is None else frequency * linear
     return argument if phase is None else argument + phase

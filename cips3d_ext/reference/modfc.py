@@ -5,6 +5,7 @@ StyleNeRF, CIPS and EpiGRAF; its residual skip and to-RGB head as in CIPS-3D. Ax
 K colours.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ._gradients import ALL_GRADIENTS, select_gradients
 from ._precision import widen
+from ._products import linear_map
 
 
 def modfc(
@@ -87,62 +89,97 @@ def modfc_backward(
     gain: float = 1.0,
     clamp: float | None = None,
     reduced_precision: bool = False,
+    linear: Tensor | None = None,
+    branches: Tensor | None = None,
     grad_mask: int = ALL_GRADIENTS,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, weight, style, bias, noise (as expanded to [B,N,O]), skip and to_rgb from grad_y [B,N,O] and
     grad_rgb [B,N,K]; None where nobody used that output.
 
-    In the scaled form v = d z + noise + bias with z = (x * m) W^T, m = style + style_offset and W scaled; d depends on
-    m and W through q = m^2 (W^2)^T, dd/dq = -d^3 / 2. The gradient passes where |y| <= clamp; a relu's is 0 at 0.
-    What reaches y, and so the skip, is grad_y + grad_rgb to_rgb.
+    v = x V^T + noise + bias with each sample's own weights V = d W m [B,O,I], where W is scaled, m = style +
+    style_offset, and d depends on both through q = m^2 (W^2)^T, dd/dq = -d^3 / 2; V's gradient is grad_v^T x.
+    The gradient passes where |y| <= clamp; a relu's is 0 at 0. What reaches y, and so the skip, is
+    grad_y + grad_rgb to_rgb.
+    If the forward kept them: linear = x (W m)^T; branches, where act is no sine: bytes of (v <= 0) + 2 (|y| > clamp).
     """
-    wide_x, wide_weight, modulation = widen(x), scale * widen(weight), widen(style) + style_offset
-    scaled_x = wide_x * modulation.unsqueeze(1)
-    product = scaled_x @ wide_weight.T
-    ones = product.new_ones(product.shape[0], product.shape[2])
-    demodulation = _demodulation(wide_weight, modulation, eps) if demodulate else ones
+    wide_x, wide_weight, m = widen(x), scale * widen(weight), widen(style) + style_offset
+    d = _demodulation(wide_weight, m, eps) if demodulate else None
+    scaled_weight = wide_weight if d is None else d.unsqueeze(-1) * wide_weight
+    weights = scaled_weight * m.unsqueeze(1)
 
-    v = product * demodulation.unsqueeze(1)
-    for term in (noise, bias):
-        v = v if term is None else v + widen(term)
-    unlimited = gain * _activate(v, activation, alpha)
-    grad_skip, grad_to_rgb = _backward_outputs(grad_y, grad_rgb, unlimited, clamp, skip, to_rgb)
-    grad_v = grad_skip * gain * _slope(v, activation, alpha)
-    if clamp is not None:
-        grad_v = grad_v * (unlimited.abs() <= clamp)
+    @cache
+    def v() -> Tensor:
+        kept = linear if linear is None or d is None else linear * d.detach().unsqueeze(1)
+        total = linear_map(wide_x, weights, value=kept)
+        for term in (noise, bias):
+            total = total if term is None else total + widen(term)
+        return total
 
-    grad_product = grad_v * demodulation.unsqueeze(1)
-    grad_scaled_x = grad_product @ wide_weight
-    grad_weight = torch.einsum("bno,bni->oi", grad_product, scaled_x)
-    grad_style = (grad_scaled_x * wide_x).sum(1)
-    if demodulate:
-        grad_q = -0.5 * demodulation**3 * (grad_v * product).sum(1)
-        grad_weight = grad_weight + 2 * wide_weight * (grad_q.T @ modulation.square())
-        grad_style = grad_style + 2 * modulation * (grad_q @ wide_weight.square())
-    grad_x = grad_scaled_x * modulation.unsqueeze(1)
-    gradients = (grad_x, scale * grad_weight, grad_style, grad_v.sum((0, 1)), grad_v, grad_skip, grad_to_rgb)
+    grad_skip = _gradient_of_y(grad_y, grad_rgb, to_rgb)
+    if activation == "linear" and clamp is None:
+        grad_v = grad_skip if gain == 1 else gain * grad_skip
+    elif branches is None:
+        grad_v = grad_skip * _slope(v(), activation, alpha, gain, clamp)
+    else:
+        slope = _slope_of_piece((branches & 1) == 0, activation, alpha, gain, grad_skip.dtype)
+        grad_v = grad_skip * (slope if clamp is None else slope.masked_fill(branches > 1, 0.0))
+
+    @cache
+    def grad_weights() -> Tensor:
+        return grad_v.mT @ wide_x
+
+    def grad_to_rgb() -> Tensor | None:
+        if to_rgb is None or grad_rgb is None:
+            return None if to_rgb is None else torch.zeros_like(to_rgb)
+        y = gain * _activate(v(), activation, alpha)
+        y = y if clamp is None else y.clamp(-clamp, clamp)
+        return torch.einsum("bnk,bno->ko", widen(grad_rgb), y if skip is None else y + widen(skip))
+
+    gradients = (
+        lambda: grad_v @ weights,
+        lambda: scale * _gradient_of_weight(grad_weights(), wide_weight, scaled_weight, m, d),
+        lambda: _gradient_of_modulation(grad_weights(), wide_weight, scaled_weight, m, d),
+        lambda: grad_v.sum((0, 1)),
+        grad_v,
+        grad_skip,
+        grad_to_rgb,
+    )
     return select_gradients(gradients, (x, weight, style, bias, noise, skip, to_rgb), grad_mask)
 
 
-def _backward_outputs(
-    grad_y: Tensor | None,
-    grad_rgb: Tensor | None,
-    unlimited: Tensor,
-    clamp: float | None,
-    skip: Tensor | None,
-    to_rgb: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
-    """The whole gradient of y [B,N,O], and that of to_rgb [K,O] from y = clamp(unlimited) + skip."""
-    total = torch.zeros_like(unlimited)
-    if grad_y is not None:
-        total = total + widen(grad_y)
-    if to_rgb is None:
-        return total, None
-    if grad_rgb is None:
-        return total, torch.zeros_like(widen(to_rgb))
-    y = unlimited if clamp is None else unlimited.clamp(-clamp, clamp)
-    y = y if skip is None else y + widen(skip)
-    return total + widen(grad_rgb) @ widen(to_rgb), torch.einsum("bnk,bno->ko", widen(grad_rgb), y)
+def _gradient_of_weight(
+    grad_weights: Tensor, weight: Tensor, scaled_weight: Tensor, m: Tensor, d: Tensor | None
+) -> Tensor:
+    """That of W [O,I] from that of V = d W m."""
+    through_m = grad_weights * m.unsqueeze(1)
+    if d is None:
+        return through_m.sum(0)
+    grad_q = _gradient_of_q(grad_weights * scaled_weight, m, d)
+    return (through_m * d.unsqueeze(-1)).sum(0) + 2 * weight * (grad_q.T @ m.square())
+
+
+def _gradient_of_modulation(
+    grad_weights: Tensor, weight: Tensor, scaled_weight: Tensor, m: Tensor, d: Tensor | None
+) -> Tensor:
+    """That of m [B,I] from that of V = d W m."""
+    through_weight = grad_weights * scaled_weight
+    if d is None:
+        return through_weight.sum(1)
+    return through_weight.sum(1) + 2 * m * (_gradient_of_q(through_weight, m, d) @ weight.square())
+
+
+def _gradient_of_q(through_weight: Tensor, m: Tensor, d: Tensor) -> Tensor:
+    """[B,O] from V's gradient times d W: summed with m over I it is d's times d."""
+    return -0.5 * d.square() * (through_weight @ m.unsqueeze(-1)).squeeze(-1)
+
+
+def _gradient_of_y(grad_y: Tensor | None, grad_rgb: Tensor | None, to_rgb: Tensor | None) -> Tensor:
+    """grad_y + grad_rgb to_rgb, one of which may be absent."""
+    if grad_rgb is None or to_rgb is None:
+        assert grad_y is not None
+        return widen(grad_y)
+    through_rgb = widen(grad_rgb) @ widen(to_rgb)
+    return through_rgb if grad_y is None else through_rgb + widen(grad_y)
 
 
 def prefer_scaled_form(rows: int, in_features: int, out_features: int) -> bool:
@@ -189,10 +226,16 @@ def _activate(v: Tensor, activation: str, alpha: float) -> Tensor:
     raise ValueError(f"modfc: activation must be linear, relu, lrelu or sin, got {activation!r}")
 
 
-def _slope(v: Tensor, activation: str, alpha: float) -> Tensor:
-    """The derivative of _activate."""
-    if activation == "linear":
-        return torch.ones_like(v)
-    if activation == "sin":
-        return torch.cos(v)
-    return torch.where(v > 0, torch.ones_like(v), alpha if activation == "lrelu" else 0.0)
+def _slope(v: Tensor, activation: str, alpha: float, gain: float, clamp: float | None) -> Tensor:
+    """The derivative of clamp(gain * act(v))."""
+    slope = gain * torch.cos(v) if activation == "sin" else _slope_of_piece(v > 0, activation, alpha, gain, v.dtype)
+    if clamp is None:
+        return slope
+    return slope.masked_fill((gain * _activate(v, activation, alpha)).abs() > clamp, 0.0)
+
+
+def _slope_of_piece(above: Tensor, activation: str, alpha: float, gain: float, dtype: torch.dtype) -> Tensor:
+    """The derivative of gain * act, linear on two pieces, on that above 0 where `above` is set."""
+    below = {"linear": gain, "lrelu": gain * alpha, "relu": 0.0}[activation]
+    slope_above, slope_below = (torch.full((), slope, dtype=dtype, device=above.device) for slope in (gain, below))
+    return torch.where(above, slope_above, slope_below)

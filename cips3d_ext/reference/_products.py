@@ -1,0 +1,43 @@
+"""Linear maps, one weight matrix for all samples or one for each, whose value may be known already."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def linear_map(x: Tensor, weight: Tensor, bias: Tensor | None = None, value: Tensor | None = None) -> Tensor:
+    """x W^T + bias, x [B,N,I], weight [O,I] or [B,O,I], bias [O] -> [B,N,O].
+
+    value: the result, if a forward pass kept it (a constant). Then nothing is computed, and all derivatives are those
+    of the map.
+    """
+    if value is not None:
+        return _KnownLinearMap.apply(x, weight, bias, value)
+    product = x @ weight.mT
+    return product if bias is None else product + bias
+
+
+def weight_gradient(grad: Tensor, x: Tensor, dimensions: int) -> Tensor:
+    """That of linear_map's weight from grad [B,N,O]: [O,I] with 2 dimensions, [B,O,I] with 3."""
+    if dimensions == 2:
+        grad, x = grad.flatten(0, 1), x.flatten(0, 1)
+    return grad.mT @ x
+
+
+class _KnownLinearMap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, value: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        return (
+            grad @ weight if wants_x else None,
+            weight_gradient(grad, x, weight.dim()) if wants_weight else None,
+            grad.sum((0, 1)) if wants_bias else None,
+            None,
+        )

@@ -1,0 +1,91 @@
+"""Steps that differentiate twice (path lengths, eikonal terms): what they compute, and what they leave out."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cips3d_ext import film_sine, modfc
+
+B, N, I, O = 2, 300, 36, 40  # points and inputs enough for the kernels to keep what they keep of large layers
+PRODUCT = B * N * I * O
+LRELU = {"activation": "lrelu", "gain": math.sqrt(2), "clamp": 1.5}
+LAYERS = {
+    "film_sine": film_sine,
+    "linear": modfc,
+    "lrelu": lambda *tensors, **options: modfc(*tensors, **LRELU, **options),
+    "lrelu_plain": lambda *tensors, **options: modfc(*tensors, demodulate=False, **LRELU, **options),
+    "relu": lambda *tensors, **options: modfc(*tensors, activation="relu", **options),
+    "sin": lambda *tensors, **options: modfc(*tensors, activation="sin", **options),
+}
+every_layer = pytest.mark.parametrize("name", LAYERS)
+
+
+class LargeProducts(TorchDispatchMode):
+    """Counts the products of as many multiplications as the layer's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.addmm):
+            self.count += result.numel() * args[-1].shape[-2] >= PRODUCT
+        return result
+
+
+def sample(name, dtype=torch.float64):
+    """x, the tensors that follow it and a cotangent."""
+    generator = torch.Generator().manual_seed(0)
+    styles = [(O,), (B, O), (B, O)] if name == "film_sine" else [(B, I), (O,), (B, N, 1)]
+    shapes = [(B, N, I), (O, I), *styles, (B, N, O)]
+    *tensors, grad = (torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
+    return [t.requires_grad_() for t in tensors], grad.requires_grad_()
+
+
+def derivatives(name, impl, order):
+    """Of the gradient's squares, `order` times, by all inputs and the cotangent."""
+    inputs, grad = sample(name)
+    wanted = [*inputs, grad]
+    found = torch.autograd.grad(LAYERS[name](*inputs, impl=impl), inputs, grad, create_graph=True)
+    for _ in range(order - 1):
+        found = torch.autograd.grad(
+            sum(g.square().sum() for g in found), wanted, create_graph=True, materialize_grads=True
+        )
+    return found
+
+
+@every_layer
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_derivatives_are_those_of_the_formula(name, order):
+    for found, wanted in zip(derivatives(name, "fused", order), derivatives(name, "reference", order), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9 * wanted.abs().max().item())
+
+
+# A layer's weight has no gradient in a path length's or an eikonal term's first derivative; the product of the forward
+# is there already. By x: one product; by a style of modfc, also that of its samples' weights.
+@every_layer
+def test_a_first_derivative_computes_what_is_wanted(name):
+    inputs, grad = sample(name)
+    y = LAYERS[name](*inputs, impl="fused")
+    for wanted, products in (([inputs[0]], 1), ([inputs[0], inputs[2]], 1 if name == "film_sine" else 2)):
+        with LargeProducts() as large:
+            torch.autograd.grad(y, wanted, grad, create_graph=True)
+        assert large.count == products
+
+
+@every_layer
+def test_a_gradient_that_nobody_takes_is_not_asked_of_the_kernel(name, monkeypatch):
+    from cips3d_ext.ops import _registry
+
+    masks, real = [], _registry.dispatcher_op
+    monkeypatch.setattr(_registry, "dispatcher_op", lambda op: lambda *args: masks.append(args[-1]) or real(op)(*args))
+    inputs, grad = sample(name)
+    y = LAYERS[name](*inputs)
+    masks.clear()
+    torch.autograd.grad(y, inputs[0], grad, retain_graph=True)
+    y.backward(grad, inputs=inputs[:2], retain_graph=True)
+    y.backward(grad)
+    assert masks == [0b1, 0b11, 0b11111]
