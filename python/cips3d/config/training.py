@@ -37,7 +37,11 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Distribution of the generator's camera poses, in rad (`Camera.sample`); must equal that of the images."""
+    """Distribution of the generator's camera poses, in rad (`Camera.sample`); must equal that of the images.
+
+    With `from_data` training draws the poses of its fakes from the labels of the images, where they have such, and the
+    distribution serves all else.
+    """
 
     yaw_mean: float
     yaw_std: float
@@ -45,6 +49,7 @@ class CameraConfig:
     pitch_std: float
     distribution: str
     fov_deg: float
+    from_data: bool = False
 
 
 @dataclass(frozen=True)

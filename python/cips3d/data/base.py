@@ -94,8 +94,8 @@ class ImageDataset(Dataset, ABC):
         label = self.original_label((first + len(corrupt)) % self.originals)
         if label is None:
             raise ValueError(
-                "the discriminator is told the poses of real images, but the data set has none; give synthetic-heads, "
-                "or images whose dataset.json holds EG3D's labels, 25 numbers for each"
+                "the discriminator or camera.from_data wants the poses of real images, but the data set has none; give "
+                "synthetic-heads, or images whose dataset.json holds EG3D's labels, 25 numbers for each"
             )
         return mirrored_labels(label[None])[0] if mirrored else label
 

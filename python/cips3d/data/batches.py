@@ -65,6 +65,11 @@ class TrainingBatches:
         self.labels = labels.to(self.device, non_blocking=True)
         return to_float(images.to(self.device, non_blocking=True))
 
+    def sample_labels(self, count: int, generator: torch.Generator) -> Tensor:
+        """Labels [count,25] of the cameras of random pictures; the order of the batches stays."""
+        indices = torch.randint(len(self.dataset), (count,), generator=generator, device=generator.device)
+        return torch.stack([self.dataset.camera_label(index) for index in indices.tolist()]).to(self.device)
+
     def resize(self, batch_size: int) -> None:
         """Go on from the next picture in batches of another size."""
         if batch_size < 1 or batch_size % self.world:

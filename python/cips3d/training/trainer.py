@@ -18,6 +18,7 @@ from cips3d.models.augment import AugmentDraws
 from cips3d.models.registry import make_discriminator, make_generator
 from cips3d.render.draws import Draws, complete_draws
 from cips3d.render.image import RenderOutput
+from cips3d.render.labels import at_distance_one, label_camera
 from cips3d.render.rays import Camera
 from cips3d.training.ema import Ema
 from cips3d.training.path_length import PathLength, differentiable
@@ -139,14 +140,25 @@ class Trainer:
             return self._synthesise(self._styles(codes), codes.camera, draws, grad_rays)
 
     def sample_inputs(self) -> Codes:
-        """Fresh codes [b,Z], [b,Z'] and cameras of the configured pose distribution."""
-        batch, pose = self.batch_size, self.config.camera
+        """Fresh codes [b,Z], [b,Z'] and cameras."""
+        batch = self.batch_size
         z_shape, z_appearance = (
             torch.randn(batch, size, generator=self.rng, device=self.device)
             for size in (self.config.generator.z_shape_dim, self.config.generator.z_appearance_dim)
         )
-        camera = Camera.sample(
-            batch,
+        camera = self._sample_cameras(batch)
+        condition = self.generator.condition(camera, self.shown, self.rng)
+        mixing = self.generator.draw_mixing(batch, self.rng)
+        return Codes(z_shape, z_appearance, camera, condition, mixing).of_images(self.rows)
+
+    def _sample_cameras(self, count: int) -> Camera:
+        """Poses of the configured distribution, or of random images."""
+        pose = self.config.camera
+        if pose.from_data:
+            labels = at_distance_one(self.images.sample_labels(count, self.rng))
+            return label_camera(labels, self.config.schedule.resolution)
+        return Camera.sample(
+            count,
             pose.yaw_mean,
             pose.yaw_std,
             pose.pitch_mean,
@@ -155,9 +167,6 @@ class Trainer:
             generator=self.rng,
             fov_deg=pose.fov_deg,
         )
-        condition = self.generator.condition(camera, self.shown, self.rng)
-        mixing = self.generator.draw_mixing(batch, self.rng)
-        return Codes(z_shape, z_appearance, camera, condition, mixing).of_images(self.rows)
 
     def _autocast(self) -> torch.autocast:
         precision = PRECISIONS[self.config.optimizer.precision]

@@ -67,6 +67,18 @@ def test_ablations_train(change: str, data_cache: str, monkeypatch: pytest.Monke
     assert all(np.isfinite(value) for value in trainer.iterate().values())
 
 
+def test_fakes_may_take_the_poses_of_the_data(tiny: TrainingConfig) -> None:
+    """All cameras are among those of the images, not all the same, with the images' own field of view."""
+    config = replace(replace(tiny, "camera", from_data=True), "optimizer", batch_size=8)
+    images = open_images(config)
+    camera = Trainer(config, TrainingBatches(images, 8, 0), torch.device("cpu")).sample_inputs().camera
+    known = torch.tensor([images.pose(index) for index in range(len(images))]).flip(1)
+    nearest = (camera.pitch_yaw[:, None] - known).abs().amax(2).min(1)
+    torch.testing.assert_close(nearest.values, torch.zeros(8), atol=1e-5, rtol=0)  # rounded cosines
+    assert len(nearest.indices.unique()) > 1
+    assert camera.fov_deg == pytest.approx(12.0, abs=1e-4)
+
+
 def test_commands_show_export_and_carve(run_dir: Path, tmp_path: Path) -> None:
     run = str(run_dir)
     picture, exported, again, mesh = (tmp_path / name for name in ("a.png", "eg3d.safetensors", "b.png", "a.ply"))
