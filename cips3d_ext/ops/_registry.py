@@ -6,7 +6,8 @@ The dispatcher then holds, for `cips3d_ext::<op>` and `cips3d_ext::<op>_backward
     every other device            the reference (CompositeExplicitAutograd)
     Meta / FakeTensor             shapes only
     Autograd                      first order: `<op>_backward`, with create_graph the reference backward in autograd;
-                                  second order of `<op>_backward`: differentiates the reference backward
+                                  second order of `<op>_backward`: differentiates the reference backward;
+                                  where `<op>_second` has a kernel, it and `<op>_backward` take both orders
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .._native import REBUILD, native
+from ._engine import wanted_by_engine
 
 NAMESPACE = "cips3d_ext"
 IMPLS = ("auto", "fused", "reference")
@@ -54,6 +56,9 @@ class OpSpec:
         it is wanted, else the backward op gets None; constants for every derivative.
     passed_on: (gradient, output) pairs: the gradient that is the output's own where no other output has one. The
         backward op is then not asked for it.
+    second_schema: of `<op>_second(gradients of the gradients in `directions`..., the backward op's tensors and
+        options..., int grad_mask) -> gradients of grad_outputs..., tensors...`, second derivatives in a native kernel.
+        Other devices, other directions and third derivatives differentiate the reference backward.
     """
 
     name: str
@@ -72,6 +77,8 @@ class OpSpec:
     beyond: Callable[[str, Sequence[Any], Sequence[Any]], str] | None = None
     kept_results: tuple[tuple[int, int], ...] = ()
     passed_on: tuple[tuple[int, int], ...] = ()
+    second_schema: str = ""
+    directions: tuple[int, ...] = ()
     # From the schemas, read here since torch.compile cannot parse one:
     options: tuple[str, ...] = field(init=False)  # names of the option arguments
     tensors: int = field(init=False)  # how many tensor arguments
@@ -129,25 +136,39 @@ def dispatcher_op(name: str) -> Any:
     return getattr(getattr(torch.ops, NAMESPACE), name).default
 
 
-def define(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
-    """Defines one dispatcher op with its reference implementation (positional arguments) and its fake."""
+def define(schema: str, implementation: Callable[..., Any] | None, fake: Callable[..., Any]) -> None:
+    """Defines one dispatcher op with its reference implementation (positional arguments), if any, and its fake."""
     name = schema.split("(", 1)[0]
     try:
         _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise ImportError(f"cips3d_ext: the compiled libraries are of another version ({reason}); {REBUILD}") from None
-    _library.impl(name, implementation, "CompositeExplicitAutograd")
+    if implementation is not None:
+        _library.impl(name, implementation, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
 
 
 def record_native(spec: OpSpec) -> None:
     names = [spec.name, *spec.helpers] + ([f"{spec.name}_backward"] if spec.backward_schema else [])
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     NATIVE_DEVICES[spec.name] = frozenset(
-        device for device in DEVICES if all(has_kernel(f"{NAMESPACE}::{n}", device.upper()) for n in names)
+        device for device in DEVICES if all(has_kernel(name, device) for name in names)
     )
     REGISTRY[spec.name] = spec
+
+
+def has_kernel(name: str, device_type: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"{NAMESPACE}::{name}", device_type.upper())
+
+
+def has_second(spec: OpSpec, gradients: Sequence[int], device_type: str) -> bool:
+    """Whether a native kernel differentiates these gradients on a device."""
+    return (
+        bool(spec.second_schema)
+        and set(gradients) <= set(spec.directions)
+        and device_type in DEVICES
+        and has_kernel(f"{spec.name}_second", device_type)
+    )
 
 
 def register(spec: OpSpec) -> None:
@@ -188,8 +209,17 @@ def define_differentiable(spec: OpSpec) -> None:
             like.new_empty(0) if t is None or not mask >> i & 1 else t.new_empty(t.shape) for i, t in enumerate(targets)
         )
 
+    def second_fake(*args: Any) -> tuple[Tensor, ...]:
+        tensors = args[len(spec.directions) : -1 - len(spec.options)]
+        targets = [tensors[i] for i in differentiated(spec)]
+        return tuple(
+            tensors[0].new_empty(0 if t is None or not args[-1] >> i & 1 else t.shape) for i, t in enumerate(targets)
+        )
+
     define(spec.schema, forward_kernel, spec.fake)
     define(spec.backward_schema, backward_kernel, backward_fake)
+    if spec.second_schema:
+        define(spec.second_schema, None, second_fake)
     register_first_order(spec)
     register_second_order(spec)
 
@@ -217,7 +247,9 @@ def register_first_order(spec: OpSpec) -> None:
         grads: Sequence[Tensor | None] = [None] * len(spec.grad_of)
         if given and mask:
             args = (*grad_outputs, *saved, *ctx.options, mask)
-            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            wanted = [i for i in range(len(spec.grad_of)) if mask >> i & 1]
+            composed = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+            if composed and not has_second(spec, wanted, saved[-spec.tensors].device.type):
                 # create_graph: the reference's backward has a graph to differentiate; the kernel's would need it anew.
                 grads = spec.run_reference_backward(args)
             else:
@@ -232,11 +264,25 @@ def register_first_order(spec: OpSpec) -> None:
 
 def register_second_order(spec: OpSpec) -> None:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[: spec.backward_tensors])
         ctx.options = inputs[spec.backward_tensors :]
 
+    def by_kernel(ctx: Any, needs: Sequence[bool], grad_grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        positions = differentiated(spec)
+        mask = sum(1 << i for i, position in enumerate(positions) if needs[position])
+        directions = [grad_grads[i] for i in spec.directions]
+        found = dispatcher_op(f"{spec.name}_second")(*directions, *ctx.saved_tensors, *ctx.options[:-1], mask)
+        result: list[Tensor | None] = [None] * len(needs)
+        for position, grad in zip(positions, found, strict=True):
+            result[position] = grad if needs[position] else None
+        return tuple(result)
+
     def backward(ctx: Any, *grad_grads: Tensor | None) -> tuple[Tensor | None, ...]:
         needs = wanted_by_engine(ctx)
+        given = [i for i, gg in enumerate(grad_grads) if gg is not None]
+        if not torch.is_grad_enabled() and has_second(spec, given, ctx.saved_tensors[0].device.type):
+            return by_kernel(ctx, needs, grad_grads)
         constants = range(spec.outputs, spec.backward_tensors - spec.tensors)
         with torch.enable_grad():  # aliases: the same tensor may be given twice
             tensors = [
@@ -267,23 +313,9 @@ def register_second_order(spec: OpSpec) -> None:
     register_formula(f"{spec.name}_backward", backward, setup_context)
 
 
-def wanted_by_engine(ctx: Any) -> list[bool]:
-    """For each argument of the forward, whether the backward pass that runs now goes on to it.
-
-    ctx.needs_input_grad only says that one could: autograd.grad of a layer's input goes to none of its parameters.
-    """
-    edges = iter(ctx.next_functions)  # of the tensors among the arguments
-    nodes = [next(edges)[0] if is_tensor else None for is_tensor in ctx.are_tensors]
-    return [node is not None and _will_execute(node) for node in nodes]
-
-
-def _will_execute(node: Any) -> bool:
-    if torch.compiler.is_compiling():
-        return True
-    try:
-        return bool(torch._C._will_engine_execute_node(node))
-    except RuntimeError:  # what the engine says of a leaf that is among autograd.grad's inputs
-        return True
+def differentiated(spec: OpSpec) -> list[int]:
+    """Of the backward op's tensors those that have derivatives: the gradients it is given and the forward's own."""
+    return [*range(spec.outputs), *range(spec.backward_tensors - spec.tensors, spec.backward_tensors)]
 
 
 def register_formula(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:

@@ -33,6 +33,11 @@ SCHEMA_BACKWARD = (
     f"film_sine_backward(Tensor grad_y, Tensor linear, {_ARGUMENTS}, int grad_mask) -> "
     "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias, Tensor grad_gamma, Tensor grad_beta)"
 )
+SCHEMA_SECOND = (
+    "film_sine_second(Tensor? grad_grad_x, Tensor? grad_grad_gamma, Tensor? grad_grad_beta, Tensor grad_y, "
+    f"Tensor linear, {_ARGUMENTS}, int grad_mask) -> (Tensor grad_grad_y, Tensor grad_x, Tensor grad_weight, "
+    "Tensor grad_bias, Tensor grad_gamma, Tensor grad_beta)"
+)
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None) -> None:
@@ -84,6 +89,8 @@ register(
         grad_of=((0,), (1,), (2,), (3,), (4,)),
         residuals=1,
         keep=_keep,
+        second_schema=SCHEMA_SECOND,
+        directions=(0, 3, 4),  # those of x, gamma and beta
     )
 )
 

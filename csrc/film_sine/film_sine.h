@@ -76,6 +76,17 @@ FilmSineOutputs film_sine_entry(Tensor x, Tensor weight, std::optional<Tensor> b
       !keep.empty());
 }
 
+inline void check_film_sine_gradient(const char* op, const FilmSineCall& call, const Tensor& grad_y,
+                                     const Tensor& linear) {
+  const std::vector<int64_t> shape{call.sizes.batch, call.sizes.points, call.sizes.outputs};
+  check_shape(op, "grad_y", grad_y, shape, "[B,N,O] like y");
+  check_like(op, "grad_y", grad_y, "x", call.x);
+  if (linear.numel() == 0) return;
+  const ScalarType type = computing_type(call.x.scalar_type());
+  check_shape(op, "linear", linear, shape, "[B,N,O] like y, or empty");
+  STD_TORCH_CHECK(linear.scalar_type() == type, op, ": linear must be ", type, ", got ", linear.scalar_type());
+}
+
 // Type of a library's backward: (call, grad_y contiguous, linear contiguous or empty, grad_mask); a gradient nobody
 // wants is no_gradient().
 using FilmSineBackward = FilmSineGradients(const FilmSineCall&, const Tensor&, const Tensor&, int64_t);
@@ -85,18 +96,50 @@ FilmSineGradients film_sine_backward_entry(Tensor grad_y, Tensor linear, Tensor 
                                            std::optional<Tensor> bias, std::optional<Tensor> gamma,
                                            std::optional<Tensor> beta, double gamma_scale, double gamma_offset,
                                            double beta_scale, bool reduced_precision, int64_t grad_mask) {
-  constexpr const char* op = "film_sine_backward";
   const FilmSineCall call =
       make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}, reduced_precision);
-  const std::vector<int64_t> shape{call.sizes.batch, call.sizes.points, call.sizes.outputs};
-  check_shape(op, "grad_y", grad_y, shape, "[B,N,O] like y");
-  check_like(op, "grad_y", grad_y, "x", x);
-  if (linear.numel() > 0) {
-    const ScalarType type = computing_type(x.scalar_type());
-    check_shape(op, "linear", linear, shape, "[B,N,O] like y, or empty");
-    STD_TORCH_CHECK(linear.scalar_type() == type, op, ": linear must be ", type, ", got ", linear.scalar_type());
-  }
+  check_film_sine_gradient("film_sine_backward", call, grad_y, linear);
   return Backward(call, as_contiguous(grad_y), as_contiguous(linear), grad_mask);
+}
+
+// What a second derivative is given beside the call: the direction in which the layer is differentiated (the gradients
+// of grad_x, grad_gamma and grad_beta; absent ones are zero), grad_y, and linear or an empty tensor. All contiguous.
+struct FilmSineSecondCall {
+  std::optional<Tensor> direction_x, direction_gamma, direction_beta;
+  Tensor grad_y, linear;
+};
+using FilmSineSecondGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Positions in grad_mask and in the tuple that film_sine_second returns: the first, then those of FilmSineGradient.
+inline constexpr int kFilmSecondGradY = 0, kFilmSecondInputs = 1;
+
+using FilmSineSecond = FilmSineSecondGradients(const FilmSineCall&, const FilmSineSecondCall&, int64_t);
+
+template <FilmSineSecond* Second>
+FilmSineSecondGradients film_sine_second_entry(std::optional<Tensor> direction_x, std::optional<Tensor> direction_gamma,
+                                               std::optional<Tensor> direction_beta, Tensor grad_y, Tensor linear,
+                                               Tensor x, Tensor weight, std::optional<Tensor> bias,
+                                               std::optional<Tensor> gamma, std::optional<Tensor> beta,
+                                               double gamma_scale, double gamma_offset, double beta_scale,
+                                               bool reduced_precision, int64_t grad_mask) {
+  constexpr const char* op = "film_sine_second";
+  const FilmSineCall call =
+      make_film_sine_call(x, weight, bias, gamma, beta, {gamma_scale, gamma_offset, beta_scale}, reduced_precision);
+  const FilmSineSizes& sizes = call.sizes;
+  check_film_sine_gradient(op, call, grad_y, linear);
+  const auto check = [&](const char* name, const std::optional<Tensor>& t, const std::vector<int64_t>& shape,
+                         const char* axes) {
+    if (!t) return;
+    check_shape(op, name, *t, shape, axes);
+    check_like(op, name, *t, "x", x);
+  };
+  check("grad_grad_x", direction_x, {sizes.batch, sizes.points, sizes.inputs}, "[B,N,I] like x");
+  check("grad_grad_gamma", direction_gamma, {sizes.batch, sizes.outputs}, "[B,O]");
+  check("grad_grad_beta", direction_beta, {sizes.batch, sizes.outputs}, "[B,O]");
+  return Second(call,
+                {as_contiguous(direction_x), as_contiguous(direction_gamma), as_contiguous(direction_beta),
+                 as_contiguous(grad_y), as_contiguous(linear)},
+                grad_mask);
 }
 
 }  // namespace cips3d

@@ -45,6 +45,20 @@ FilmSineOutputs film_sine_cpu(const FilmSineCall& call, bool keep_linear) {
   return {y, linear};
 }
 
+// The gradients that are sums over tiles: grad_weight of the workers' shares, the others by `reduce_film`.
+void reduce(const FilmSineCpuCall& call, const FilmSineCpuKernels& kernels, int64_t workers,
+            decltype(FilmSineCpuKernels::reduce_film) reduce_film) {
+  const int64_t outputs = call.sizes.outputs;
+  if (call.grad_weight)
+    parallel_shares(outputs, worker_count(outputs),
+                    [&](int64_t, int64_t first, int64_t last) { kernels.reduce_weight(call, workers, first, last); });
+  if (!call.grad_bias && !call.grad_gamma && !call.grad_beta) return;
+  const int64_t groups = padded(outputs) / kPadding;
+  parallel_shares(groups, worker_count(groups), [&](int64_t, int64_t first, int64_t last) {
+    reduce_film(call, first * kPadding, std::min(last * kPadding, outputs));
+  });
+}
+
 FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor& grad_y, const Tensor& linear,
                                          int64_t grad_mask) {
   const FilmSineSizes& sizes = call.sizes;
@@ -84,15 +98,58 @@ FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor&
   kernels.pack(plain);
   parallel_shares(tiles.count(), workers,
                   [&](int64_t worker, int64_t first, int64_t last) { kernels.backward(plain, worker, first, last); });
-  if (grad_weight)
-    parallel_shares(sizes.outputs, worker_count(sizes.outputs),
-                    [&](int64_t, int64_t first, int64_t last) { kernels.reduce_weight(plain, workers, first, last); });
-  if (grad_bias || grad_gamma || grad_beta) {
-    const int64_t groups = padded(sizes.outputs) / kPadding;
-    parallel_shares(groups, worker_count(groups), [&](int64_t, int64_t first, int64_t last) {
-      kernels.reduce_film(plain, first * kPadding, std::min(last * kPadding, sizes.outputs));
-    });
-  }
+  reduce(plain, kernels, workers, kernels.reduce_film);
+  return grads;
+}
+
+FilmSineSecondGradients film_sine_second_cpu(const FilmSineCall& call, const FilmSineSecondCall& second,
+                                             int64_t grad_mask) {
+  const FilmSineSizes& sizes = call.sizes;
+  const auto gradient = [&](int which, const std::optional<Tensor>& like) {
+    return like && (grad_mask >> which & 1) ? std::optional<Tensor>(output_like(*like)) : std::nullopt;
+  };
+  const auto of_input = [&](FilmSineGradient which, const std::optional<Tensor>& like) {
+    return gradient(kFilmSecondInputs + which, like);
+  };
+  const std::optional<Tensor> grad_grad_y = gradient(kFilmSecondGradY, second.grad_y),
+                              grad_x = of_input(kFilmGradX, call.x),
+                              grad_weight = of_input(kFilmGradWeight, call.weight),
+                              grad_bias = of_input(kFilmGradBias, call.bias),
+                              grad_gamma = of_input(kFilmGradGamma, call.gamma),
+                              grad_beta = of_input(kFilmGradBeta, call.beta);
+  const FilmSineSecondGradients grads{gradient_or_none(grad_grad_y, call.x), gradient_or_none(grad_x, call.x),
+                                      gradient_or_none(grad_weight, call.x), gradient_or_none(grad_bias, call.x),
+                                      gradient_or_none(grad_gamma, call.x),  gradient_or_none(grad_beta, call.x)};
+  if (second.grad_y.numel() == 0) return zero_all(grads);
+  FilmSineCpuCall plain = plain_call(call);
+  plain.direction_x = data(second.direction_x);
+  plain.direction_gamma = data(second.direction_gamma);
+  plain.direction_beta = data(second.direction_beta);
+  plain.grad_y = data(second.grad_y);
+  plain.linear = second.linear.numel() > 0 ? data(second.linear) : nullptr;
+  plain.grad_grad_y = data(grad_grad_y);
+  plain.grad_x = data(grad_x);
+  plain.grad_weight = data(grad_weight);
+  plain.grad_bias = data(grad_bias);
+  plain.grad_gamma = data(grad_gamma);
+  plain.grad_beta = data(grad_beta);
+
+  const RowTiles tiles = plain.tiles();
+  const int64_t workers = worker_count(tiles.count());
+  const bool multiplies_inputs = plain.direction_x || !plain.linear;
+  const Tensor panels = working_memory(call.x, multiplies_inputs ? sizes.inputs * padded(sizes.outputs) : 0);
+  const Tensor grad_panels = working_memory(call.x, grad_x ? sizes.outputs * padded(sizes.inputs) : 0);
+  const Tensor weight_partials = working_memory(call.x, grad_weight ? workers * plain.weight_partial() : 0);
+  const Tensor segment_sums = working_memory(call.x, tiles.segments() * kFilmSecondSums * padded(sizes.outputs));
+  plain.panels = multiplies_inputs ? data(panels) : nullptr;
+  plain.grad_panels = grad_x ? data(grad_panels) : nullptr;
+  plain.weight_partials = data(weight_partials);
+  plain.segment_sums = data(segment_sums);
+  const FilmSineCpuKernels& kernels = kernels_for(call.x);
+  kernels.pack(plain);
+  parallel_shares(tiles.count(), workers,
+                  [&](int64_t worker, int64_t first, int64_t last) { kernels.second(plain, worker, first, last); });
+  reduce(plain, kernels, workers, kernels.reduce_second);
   return grads;
 }
 
@@ -102,4 +159,5 @@ FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor&
 STABLE_TORCH_LIBRARY_IMPL(cips3d_ext, CPU, m) {
   m.impl("film_sine", TORCH_BOX(&cips3d::film_sine_entry<cips3d::film_sine_cpu>));
   m.impl("film_sine_backward", TORCH_BOX(&cips3d::film_sine_backward_entry<cips3d::film_sine_backward_cpu>));
+  m.impl("film_sine_second", TORCH_BOX(&cips3d::film_sine_second_entry<cips3d::film_sine_second_cpu>));
 }

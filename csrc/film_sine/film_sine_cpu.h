@@ -13,13 +13,14 @@ struct FilmSineCpuCall {
   FilmSineSizes sizes;
   FilmSineOptions options;
   const void *x, *weight, *bias, *gamma, *beta, *grad_y;
-  void *y, *grad_x, *grad_weight, *grad_bias, *grad_gamma, *grad_beta;
+  const void *direction_x, *direction_gamma, *direction_beta;  // of second derivatives
+  void *y, *grad_x, *grad_weight, *grad_bias, *grad_gamma, *grad_beta, *grad_grad_y;
 
   void* linear;           // T [B,N,O], x W^T + bias, from forward to backward; null: not kept
   void* panels;           // E, weight packed for x W^T
   void* grad_panels;      // E, weight packed for grad_linear W
   void* weight_partials;  // T [workers, weight_partial()]: each worker's share of grad_weight
-  void* segment_sums;     // T [segments, 2, padded O]: sums of grad_h and of grad_g
+  void* segment_sums;     // T [segments, 2, padded O]: sums of grad_h and of grad_g; a third one of second derivatives
 
   CIPS3D_HOST_DEVICE RowTiles tiles() const { return {sizes.batch, sizes.points}; }
   CIPS3D_HOST_DEVICE int64_t weight_partial() const {
@@ -27,12 +28,16 @@ struct FilmSineCpuCall {
   }
 };
 
+inline constexpr int64_t kFilmSecondSums = 3;  // of grad_h, grad_g and grad_linear
+
 struct FilmSineCpuKernels {
   void (*pack)(const FilmSineCpuCall&);
   void (*forward)(const FilmSineCpuCall&, int64_t first_tile, int64_t last_tile);
   void (*backward)(const FilmSineCpuCall&, int64_t worker, int64_t first_tile, int64_t last_tile);
+  void (*second)(const FilmSineCpuCall&, int64_t worker, int64_t first_tile, int64_t last_tile);
   void (*reduce_weight)(const FilmSineCpuCall&, int64_t workers, int64_t first_output, int64_t last_output);
   void (*reduce_film)(const FilmSineCpuCall&, int64_t first_output, int64_t last_output);  // multiples of kPadding
+  void (*reduce_second)(const FilmSineCpuCall&, int64_t first_output, int64_t last_output);
 };
 
 // The kernels of one level, by CpuDtype.

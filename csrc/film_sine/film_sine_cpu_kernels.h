@@ -9,70 +9,11 @@
 // Numerics  float32 (float64 for float64), rounded once at the end; sums over points tile by tile; bfloat16 with dot
 //           products: forward's operands are bfloat16 as they come, of the backward's grad_linear is rounded too
 // Limit     the matrix products' multiply-adds for I >= 64 or so, the sine below
-#include "common/cpu_gemm.h"
 #include "common/cpu_read_ahead.h"
-#include "common/simd_math.h"
-#include "film_sine/film_sine_cpu.h"
+#include "film_sine/film_sine_cpu_second.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
 namespace {
-
-// The bias, and g and h of the samples that a tile touches.
-template <class S>
-class FilmTile {
- public:
-  using T = Compute<S>;
-
-  explicit FilmTile(const FilmSineCpuCall& call)
-      : call_(call),
-        rows_(call.tiles()),
-        width_(padded(call.sizes.outputs)),
-        films_(2 * call.tiles().samples_per_tile() * width_),
-        bias_(width_) {
-    fill_zero<T>(bias_, width_);
-    if (call.bias) load_row(static_cast<const S*>(call.bias), call.sizes.outputs, static_cast<T*>(bias_));
-  }
-
-  void enter(int64_t tile) {
-    const RowTiles tiles = call_.tiles();
-    rows_.enter(tile);
-    for (int64_t sample = tiles.first_sample(tile); sample <= tiles.last_sample(tile); ++sample) load_film(sample);
-  }
-
-  const TileRows& rows() const { return rows_; }
-  const T* bias() const { return bias_; }
-  const T* g(int64_t sample) const { return films_ + 2 * (sample - rows_.first_sample()) * width_; }
-  const T* h(int64_t sample) const { return g(sample) + width_; }
-
- private:
-  void load_film(int64_t sample) {
-    const FilmSineOptions& o = call_.options;
-    const T gamma_scale = T(o.gamma_scale), gamma_offset = T(o.gamma_offset), beta_scale = T(o.beta_scale);
-    const int64_t outputs = call_.sizes.outputs;
-    T* g = films_ + 2 * (sample - rows_.first_sample()) * width_;
-    for (int64_t j = 0; j < outputs; j += kLanes<T>) {
-      const int64_t at = sample * outputs + j, left = outputs - j;
-      store(g + j, call_.gamma ? gamma_scale * load_first(static_cast<const S*>(call_.gamma) + at, left) + gamma_offset
-                               : broadcast(T(1)));
-      store(g + width_ + j,
-            call_.beta ? beta_scale * load_first(static_cast<const S*>(call_.beta) + at, left) : Vec<T>{});
-    }
-  }
-
-  const FilmSineCpuCall& call_;
-  TileRows rows_;
-  int64_t width_;
-  Scratch<T> films_, bias_;
-};
-
-// Rows of x as operands, padded with zeros; the unused rows of the last tile stay as they were.
-template <class S>
-void load_tile(const FilmSineCpuCall& call, int64_t tile, Operand<S>* to) {
-  const int64_t inputs = call.sizes.inputs;
-  const S* x = static_cast<const S*>(call.x) + tile * kTileRows * inputs;
-  for (int64_t r = 0; r < call.tiles().rows_in(tile); ++r)
-    load_row(x + r * inputs, inputs, to + r * row_stride(inputs));
-}
 
 template <class S>
 void pack_weight(const FilmSineCpuCall& call) {
@@ -111,13 +52,13 @@ void forward(const FilmSineCpuCall& call, int64_t first_tile, int64_t last_tile)
   const RowTiles tiles = call.tiles();
   const Destination<S> y(call.y, tiles.rows(), outputs);
   const Destination<T> kept(call.linear, tiles.rows(), outputs);
-  FilmTile<S> film(call);
+  FilmTile<S> film(call, film_of(call));
   ZeroedScratch<E> x(kTileRows * row_stride(inputs));
   ReadAhead next;
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t rows_in_tile = tiles.rows_in(tile);
     film.enter(tile);
-    load_tile<S>(call, tile, x);
+    load_tile<S>(call, call.x, tile, x);
     next.start(blocks_of<E>(rows_in_tile, outputs));
     if (tile + 1 < last_tile)
       next.add(static_cast<const S*>(call.x), (tile + 1) * kTileRows * inputs, tiles.rows_in(tile + 1) * inputs);
@@ -204,7 +145,7 @@ void backward(const FilmSineCpuCall& call, int64_t worker, int64_t first_tile, i
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
   const int64_t x_stride = row_stride(inputs), z_stride = row_stride(outputs);
   const Destination<S> grad_x(call.grad_x, call.tiles().rows(), inputs);
-  FilmTile<S> film(call);
+  FilmTile<S> film(call, film_of(call));
   ZeroedScratch<E> x(kTileRows * x_stride), z(kTileRows * z_stride);
   Scratch<Unit<E>> steps(step_rows_size<E>(kTileRows, z_stride));
   T* weight_partial = static_cast<T*>(call.weight_partials) + worker * call.weight_partial();
@@ -213,7 +154,7 @@ void backward(const FilmSineCpuCall& call, int64_t worker, int64_t first_tile, i
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t rows = call.tiles().rows_in(tile), first_row = tile * kTileRows;
     film.enter(tile);
-    load_tile<S>(call, tile, x);
+    load_tile<S>(call, call.x, tile, x);
     if (call.linear) {
       backward_from_kept<S>(call, film, rows, z);
     } else {
@@ -280,7 +221,7 @@ void reduce_film(const FilmSineCpuCall& call, int64_t first_output, int64_t last
 
 template <class S>
 constexpr FilmSineCpuKernels kernels_of() {
-  return {pack_weight<S>, forward<S>, backward<S>, reduce_weight<S>, reduce_film<S>};
+  return {pack_weight<S>, forward<S>, backward<S>, second<S>, reduce_weight<S>, reduce_film<S>, reduce_second<S>};
 }
 constexpr FilmSineCpuKernels kKernels[kCpuDtypes] = {kernels_of<double>(), kernels_of<float>(), kernels_of<bfloat16>(),
                                                      kernels_of<float16>()};

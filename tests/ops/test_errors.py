@@ -248,6 +248,10 @@ def test_the_dispatcher_ops_check_for_themselves():
             torch.ops.cips3d_ext.film_sine_backward(
                 T(2, 5, 4), linear, T(2, 5, 3), T(4, 3), None, None, None, *options, 31
             )
+    with pytest.raises(RuntimeError, match=r"film_sine_second: grad_grad_gamma must be \[B,O\].*\[2,3\]"):
+        torch.ops.cips3d_ext.film_sine_second(
+            None, T(2, 3), None, T(2, 5, 4), nothing, T(2, 5, 3), T(4, 3), None, None, None, *options, 63
+        )
     with pytest.raises(RuntimeError, match="merge_samples"):
         torch.ops.cips3d_ext.merge_samples(T(2, 3), T(3, 3))
     with pytest.raises(RuntimeError, match="sample_pdf"):

@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cips3d_ext import film_sine, modfc
+from cips3d_ext.ops import _registry
 
 B, N, I, O = 2, 300, 36, 40  # points and inputs enough for the kernels to keep what they keep of large layers
 PRODUCT = B * N * I * O
@@ -20,6 +21,12 @@ LAYERS = {
     "sin": lambda *tensors, **options: modfc(*tensors, activation="sin", **options),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
+
+
+@pytest.fixture
+def without_second_kernel(monkeypatch):
+    """As on a device without kernels of second derivatives: the reference backward is differentiated."""
+    monkeypatch.setattr(_registry, "has_second", lambda *_: False)
 
 
 class LargeProducts(TorchDispatchMode):
@@ -46,20 +53,38 @@ def sample(name, dtype=torch.float64):
 
 
 def derivatives(name, impl, order):
-    """Of the gradient's squares, `order` times, by all inputs and the cotangent."""
+    """The gradients of x and of the styles, and of their squares again, by all inputs and the cotangent."""
     inputs, grad = sample(name)
-    wanted = [*inputs, grad]
-    found = torch.autograd.grad(LAYERS[name](*inputs, impl=impl), inputs, grad, create_graph=True)
-    for _ in range(order - 1):
-        found = torch.autograd.grad(
-            sum(g.square().sum() for g in found), wanted, create_graph=True, materialize_grads=True
-        )
+    found = torch.autograd.grad(LAYERS[name](*inputs, impl=impl), [inputs[0], *inputs[2:]], grad, create_graph=True)
+    for left in reversed(range(order - 1)):
+        squares = sum(g.square().sum() for g in found)
+        found = torch.autograd.grad(squares, [*inputs, grad], create_graph=left > 0, materialize_grads=True)
     return found
 
 
 @every_layer
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_derivatives_are_those_of_the_formula(name, order):
+def test_derivatives_are_those_of_the_formula(name, order, without_second_kernel):
+    check_derivatives(name, order)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_derivatives_by_the_second_kernel_are_those_of_the_formula(order):
+    check_derivatives("film_sine", order)
+
+
+def test_the_gradient_of_a_weights_gradient_is_that_of_the_formula():
+    """The second kernel knows no direction of the weight."""
+    found, wanted = [], []
+    for impl, results in (("fused", found), ("reference", wanted)):
+        inputs, grad = sample("film_sine")
+        first = torch.autograd.grad(film_sine(*inputs, impl=impl), inputs, grad, create_graph=True)
+        results += torch.autograd.grad(sum(g.square().sum() for g in first), [*inputs, grad])
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9 * b.abs().max().item())
+
+
+def check_derivatives(name, order):
     for found, wanted in zip(derivatives(name, "fused", order), derivatives(name, "reference", order), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9 * wanted.abs().max().item())
 
@@ -67,7 +92,7 @@ def test_derivatives_are_those_of_the_formula(name, order):
 # A layer's weight has no gradient in a path length's or an eikonal term's first derivative; the product of the forward
 # is there already. By x: one product; by a style of modfc, also that of its samples' weights.
 @every_layer
-def test_a_first_derivative_computes_what_is_wanted(name):
+def test_a_first_derivative_computes_what_is_wanted(name, without_second_kernel):
     inputs, grad = sample(name)
     y = LAYERS[name](*inputs, impl="fused")
     for wanted, products in (([inputs[0]], 1), ([inputs[0], inputs[2]], 1 if name == "film_sine" else 2)):
@@ -78,8 +103,6 @@ def test_a_first_derivative_computes_what_is_wanted(name):
 
 @every_layer
 def test_a_gradient_that_nobody_takes_is_not_asked_of_the_kernel(name, monkeypatch):
-    from cips3d_ext.ops import _registry
-
     masks, real = [], _registry.dispatcher_op
     monkeypatch.setattr(_registry, "dispatcher_op", lambda op: lambda *args: masks.append(args[-1]) or real(op)(*args))
     inputs, grad = sample(name)
