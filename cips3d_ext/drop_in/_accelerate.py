@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ._adapter import FAMILIES, Adapter
+from ._adapter import FAMILIES, STRANGER, Adapter
 from ._hosts import ADAPTERS
 from ._swap import families_of, host_class, restore, swap
 from ._trial import difference
@@ -110,6 +110,7 @@ def _examine(name: str, thing: Any, wanted: frozenset[str], found: list[_Found],
             found.append(_Found(thing, adapter, families))
             report.swapped.append(Entry(name, cls, ", ".join(sorted(families))))
             return
-        reasons.append(f"not {adapter.host}'s: {reason}")
+        if reason != STRANGER:
+            reasons.append(f"not {adapter.host}'s: {reason}")
     if reasons:
         report.skipped.append(Entry(name, cls, "; ".join(reasons)))

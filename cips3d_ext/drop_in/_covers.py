@@ -10,6 +10,10 @@ from torch.autograd import forward_ad
 
 from ..ops._registry import DEVICES, DTYPES
 
+_MANY_SAMPLES = 4  # the host makes a weight for each, which then takes longer than packing one
+_MANY_ROWS = 1024  # 512 to 512 for 64 points of one sample takes 1.9 times as long as the host's, 1024 as long
+_TEXELS_A_POINT = 32  # with 40 sampling takes 1.0 to 1.4 times as long as the host's, with 20 0.7
+_TEXELS_A_TRAINED_POINT = 80  # forward and backward: with 120 1.0 to 2.2 times, with 40 0.5 to 0.9
 _FEWEST_OUTPUTS = 2  # a half of the inputs; 512 to 96 channels take 1.2 times as long as the host's, 512 to 512 0.9
 
 
@@ -43,6 +47,19 @@ def worthwhile(x: Tensor, outputs: int) -> bool:
     """Whether modfc pays on x [B,I,*], whose channels come second: on a CPU not where outputs, as colours, are much
     fewer than inputs, since bringing the inputs' channels last then costs more than the product."""
     return x.device.type != "cpu" or _FEWEST_OUTPUTS * outputs >= x.shape[1]
+
+
+def enough_rows(x: Tensor, inputs: int) -> bool:
+    """Whether modfc pays on x of rows of `inputs` numbers: on a CPU not on few rows of one to three samples."""
+    return x.device.type != "cpu" or x.shape[0] >= _MANY_SAMPLES or x.numel() >= _MANY_ROWS * inputs
+
+
+def enough_points(grids: Tensor, texels: int, points: Tensor) -> bool:
+    """Whether sampling all texels of planes or volumes at points [*,3] pays: on a CPU the ops bring all channels last
+    first, which for few points takes longer than reading theirs as they lie."""
+    trained = torch.is_grad_enabled() and grids.requires_grad
+    most = _TEXELS_A_TRAINED_POINT if trained else _TEXELS_A_POINT
+    return grids.device.type != "cpu" or texels <= most * points[..., 0].numel()
 
 
 def unhooked(*modules: nn.Module) -> bool:

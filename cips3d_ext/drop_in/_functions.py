@@ -24,12 +24,22 @@ from . import stylenerf_rendering as stylenerf
 from . import stylesdf_rendering as stylesdf
 from . import volumegan_rendering as volumegan
 from ._averages import only_averages
+from ._covers import enough_points
 from ._rebinding import Rebinder, methods_of, reachable
 from ._samples import NotCovered
 
 # Two orders of float32 operations differ by far less, other formulas by far more.
 _TOLERANCE = 1e-4
 _SEED = 0
+
+
+class Sampled(NamedTuple):
+    """Which arguments are the grids that a function samples, and the points [*,3]."""
+
+    grids: str
+    points: str
+    channels: int  # their axis in the grids
+    planes: int = 1  # that lie side by side in this axis
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Known:
     cases(class or None): keyword arguments of the trial calls, "self" among them for a method; those that a host's
         function does not have are left out.
     beside: a further attribute that the class of a method must have.
+    sampled: what it samples, which decides whether ours pays on a CPU.
     """
 
     name: str
@@ -46,20 +57,44 @@ class Known:
     ours: Callable[..., Any]
     cases: Callable[[type | None], Iterator[dict[str, Any]]]
     beside: str = ""
+    sampled: Sampled | None = None
+
+    def pays(self, given: Mapping[str, Any]) -> bool:
+        """Whether ours is faster on a call with these arguments."""
+        if self.sampled is None:
+            return True
+        grids, points = given[self.sampled.grids], given[self.sampled.points]
+        if not all(isinstance(t, Tensor) and t.dim() > self.sampled.channels for t in (grids, points)):
+            return True
+        texels = grids.select(self.sampled.channels, 0).numel() * self.sampled.planes
+        return enough_points(grids, texels, points)
 
 
+_PLANES = Sampled("plane_features", "coordinates", channels=2)
 FUNCTIONS = (
     Known("fancy_integration", "volume_render", pigan.fancy_integration, cases.rgb_sigma),
     Known("fancy_integration", "volume_render", epigraf.fancy_integration, cases.rgb_sigma),
     Known("renderer", "volume_render", volumegan.renderer, cases.renderer),
     Known("volume_integration", "volume_render", stylesdf.volume_integration_cips3dpp, cases.sdf_parts),
     Known("sample_pdf", "sample_pdf", pigan.sample_pdf, cases.pdf),
-    Known("sample_from_planes", "sample_planes", eg3d.sample_from_planes, cases.planes),
-    Known("tri_plane_renderer", "sample_planes", epigraf.tri_plane_renderer, cases.tri_plane),
-    Known("sample_from_3dgrid", "sample_volume", pigan.sample_from_3dgrid, cases.grid),
-    Known("interpolate_feature", "sample_volume", volumegan.interpolate_feature, cases.volume),
-    Known("grid_sample_3d", "sample_volume", volumegan.grid_sample_3d, cases.volume_grid),
-)
+    Known("sample_from_planes", "sample_planes", eg3d.sample_from_planes, cases.planes, sampled=_PLANES),
+    Known(
+        "tri_plane_renderer", "sample_planes", epigraf.tri_plane_renderer, cases.tri_plane,
+        sampled=Sampled("x", "coords", channels=1, planes=3),
+    ),
+    Known(
+        "sample_from_3dgrid", "sample_volume", pigan.sample_from_3dgrid, cases.grid,
+        sampled=Sampled("grid", "coordinates", channels=1),
+    ),
+    Known(
+        "interpolate_feature", "sample_volume", volumegan.interpolate_feature, cases.volume,
+        sampled=Sampled("volume", "points", channels=1),
+    ),
+    Known(
+        "grid_sample_3d", "sample_volume", volumegan.grid_sample_3d, cases.volume_grid,
+        sampled=Sampled("image", "optical", channels=1),
+    ),
+)  # fmt: skip
 METHODS = (
     Known("run_forward", "volume_render", eg3d.march, cases.march),
     Known("calc_volume_weights", "volume_render", giraffe.calc_volume_weights, cases.weights),
@@ -142,7 +177,7 @@ def _averaging(function: types.FunctionType, substitute: Any) -> Any:
     if function.__name__ != "sample_from_planes":
         return substitute
     means = functools.partial(eg3d.sample_from_planes, mean=True)
-    return _bound(Known(function.__name__, "sample_planes", means, cases.planes), function)
+    return _bound(Known(function.__name__, "sample_planes", means, cases.planes, sampled=_PLANES), function)
 
 
 def _by_decoder(all_planes: Callable[..., Any], mean: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,9 +215,12 @@ def _bound(known: Known, member: Any) -> Any:
         try:
             arguments = own.bind(*args, **kwargs)
             arguments.apply_defaults()
-            return known.ours(**{name: value for name, value in arguments.arguments.items() if name not in unused})
+            given = {name: value for name, value in arguments.arguments.items() if name not in unused}
+            if known.pays(given):
+                return known.ours(**given)
         except NotCovered:
-            return host(*args, **kwargs)
+            pass
+        return host(*args, **kwargs)
 
     return staticmethod(call) if isinstance(member, staticmethod) else call
 

@@ -113,9 +113,10 @@ class Rebinder:
         if id(live) not in self._views:
             self._views[id(live)] = View(live, self.replace)
         closure = tuple(self._cell(cell) for cell in function.__closure__ or ()) or None
-        code, defaults = function.__code__, function.__defaults__
-        made = types.FunctionType(code, self._views[id(live)], function.__name__, defaults, closure)
-        made.__kwdefaults__, made.__annotations__ = function.__kwdefaults__, function.__annotations__
+        defaults = tuple(self._function(value) for value in function.__defaults__ or ()) or None
+        made = types.FunctionType(function.__code__, self._views[id(live)], function.__name__, defaults, closure)
+        keywords = {name: self._function(value) for name, value in (function.__kwdefaults__ or {}).items()}
+        made.__kwdefaults__, made.__annotations__ = keywords or None, function.__annotations__
         made.__qualname__, made.__module__, made.__doc__ = function.__qualname__, function.__module__, function.__doc__
         vars(made).update({name: self.replace(value) for name, value in vars(function).items()})  # __wrapped__ too
         return made
@@ -123,14 +124,18 @@ class Rebinder:
     def _cell(self, cell: types.CellType) -> types.CellType:
         """The same cell, or one of its own for a replaced function: a decorator closes over what it decorates."""
         content = _content(cell)
-        replaced = self.replace(content) if isinstance(content, types.FunctionType) else content
+        replaced = self._function(content)
         return cell if replaced is content else types.CellType(replaced)
+
+    def _function(self, value: Any) -> Any:
+        """A function, or what takes its place; any other value as it is."""
+        return self.replace(value) if isinstance(value, types.FunctionType) else value
 
 
 def reachable(
     functions: Iterable[types.FunctionType], leaf: Callable[[types.FunctionType], bool] = lambda _: False
 ) -> Iterator[types.FunctionType]:
-    """The functions, and those that they read from globals, modules, static methods and closures, and so on.
+    """The functions, and those that they read from globals, modules, static methods, closures and defaults, and so on.
 
     What a leaf reads is not followed, nor what installed packages hold: hosts are checkouts, whose utilities may lead
     into any library. A function that is installed itself stays within its package.
@@ -200,9 +205,10 @@ def _static_functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
 
 
 def _read_by(function: types.FunctionType, homes: frozenset[str]) -> list[types.FunctionType]:
-    """Functions that a function reads: globals, attributes of modules, static methods of classes, its closure."""
+    """Functions that a function reads: globals, attributes of modules, static methods of classes, closure, defaults."""
     names = {name for code in _codes(function.__code__) for name in code.co_names}
     values = [_content(cell) for cell in function.__closure__ or ()]
+    values += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     for name in _globals_read(function.__code__):
         values += _reached(function.__globals__.get(name), names, homes, _MODULE_DEPTH)
     found = []

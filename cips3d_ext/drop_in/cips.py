@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._adapter import Adapter, guarded_forward, lacks, unlike
 from ._covers import autocast_dtype, dense, one_dtype, unhooked, worthwhile
 from ._layers import EqualLinear, film_channels_first, modfc_channels_first
 
@@ -123,7 +123,7 @@ def _covers_lff(module: Any, x: Any) -> bool:
 
 def _conv_misfit(conv: Any) -> str:
     names = ("weight", "modulation", "scale", "demodulate", "kernel_size", "upsample", "downsample")
-    if reason := lacks(conv, *names) or takes_other(conv, _conv):
+    if reason := unlike(conv, _conv, *names):
         return reason
     if conv.weight.dim() != 5 or conv.kernel_size != 1:
         return f"its kernel is {conv.kernel_size}x{conv.kernel_size}, only 1x1 is a modulated linear layer"
@@ -131,19 +131,19 @@ def _conv_misfit(conv: Any) -> str:
 
 
 def _styled_misfit(module: Any) -> str:
-    if reason := lacks(module, "conv", "noise", "activate") or takes_other(module, _styled):
+    if reason := unlike(module, _styled, "conv", "noise", "activate"):
         return reason
     return _conv_misfit(module.conv) or lacks(module.noise, "weight")
 
 
 def _to_rgb_misfit(module: Any) -> str:
-    if reason := lacks(module, "conv", "bias", "upsample") or takes_other(module, _to_rgb):
+    if reason := unlike(module, _to_rgb, "conv", "bias", "upsample"):
         return reason
     return _conv_misfit(module.conv)
 
 
 def _lff_misfit(module: Any) -> str:
-    if reason := lacks(module, "ffm", "activation") or takes_other(module, _lff) or lacks(module.ffm, "conv"):
+    if reason := unlike(module, _lff, "ffm", "activation") or lacks(module.ffm, "conv"):
         return reason
     conv = module.ffm.conv
     return "" if type(conv) is nn.Conv2d and conv.kernel_size == (1, 1) else "its ffm is no 1x1 convolution"

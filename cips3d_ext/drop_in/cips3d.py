@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..ops.film_sine import film_sine
 from ..ops.modfc import modfc
-from ._adapter import Adapter, guarded_forward, lacks, takes_other
-from ._covers import autocast_dtype, dense, one_dtype, unhooked
-from ._layers import film, modfc_channels_first
+from ._adapter import Adapter, guarded_forward, lacks, unlike
+from ._covers import autocast_dtype, dense, enough_rows, one_dtype, unhooked
+from ._layers import EqualLinear, film, modfc_channels_first
 from .cips3d_rendering import fancy_integration as fancy_integration
 from .cips3d_rendering import sample_pdf as sample_pdf
 
@@ -75,13 +75,49 @@ class FiLMLayer_PreSin(nn.Module):
         return _pre_sin(self, x, style)
 
 
-class SinStyleMod(nn.Module):
-    """x (weight * (style + 1)), demodulated over inputs; constructor, keys and forward as CIPS-3D's without groups.
+class _ModulatedLayer(nn.Module):
+    """What CIPS-3D's modulated layers have in common; 1x1 kernels alone.
 
-    `norm` is CIPS-3D's, too: in its state dicts and never called.
+    With use_group_conv the weight is [1,O,I,1,1] and x may be pictures, else it is [1,I,O].
     """
 
-    use_group_conv, kernel_size = False, 1
+    weight: nn.Parameter
+
+    def __init__(
+        self,
+        in_channel: int,
+        out_channel: int,
+        kernel_size: int,
+        style_dim: int | None,
+        use_style_fc: bool,
+        demodulate: bool,
+        use_group_conv: bool,
+        eps: float,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if kernel_size != 1:
+            raise ValueError(f"{name}: kernel_size must be 1, got {kernel_size}; larger ones are no linear layers")
+        if use_style_fc and style_dim is None:
+            raise ValueError(f"{name}: use_style_fc needs style_dim")
+        self.in_channel, self.out_channel, self.kernel_size = in_channel, out_channel, kernel_size
+        self.use_style_fc, self.demodulate, self.eps = use_style_fc, demodulate, eps
+        self.use_group_conv = use_group_conv
+        self.style_dim = style_dim if use_style_fc else in_channel
+        shape = (1, out_channel, in_channel, 1, 1) if use_group_conv else (1, in_channel, out_channel)
+        self.weight = nn.Parameter(torch.randn(shape))
+
+    def forward(self, x: Tensor, style: Tensor, force_bmm: bool = False) -> Tensor:
+        """x [B,N,I], [B,I] or pictures [B,I,H,W], style [B,style_dim], or [B,I] without use_style_fc -> likewise O."""
+        return _modulated(self, x, style, force_bmm)
+
+
+class SinStyleMod(_ModulatedLayer):
+    """x (weight * (style + 1)), demodulated over inputs, with CIPS-3D's constructor, keys and forward.
+
+    In the grouped form the 1 is added to what the style's map gives alone. `norm` is CIPS-3D's, too: in its state dicts
+    and never called.
+    """
 
     def __init__(
         self,
@@ -91,22 +127,48 @@ class SinStyleMod(nn.Module):
         style_dim: int | None = None,
         use_style_fc: bool = False,
         demodulate: bool = True,
+        use_group_conv: bool = False,
         eps: float = 1e-8,
     ) -> None:
-        super().__init__()
-        if kernel_size != 1 or use_style_fc and style_dim is None:
-            raise ValueError(f"SinStyleMod: kernel_size must be 1 and use_style_fc needs style_dim, got {kernel_size=}")
-        self.in_channel, self.use_style_fc, self.demodulate, self.eps = in_channel, use_style_fc, demodulate, eps
-        self.weight = nn.Parameter(torch.empty(1, in_channel, out_channel))
+        super().__init__(in_channel, out_channel, kernel_size, style_dim, use_style_fc, demodulate, use_group_conv, eps)
         nn.init.kaiming_normal_(self.weight[0], a=_LRELU_SLOPE)
         if use_style_fc and style_dim is not None:
             self.modulation = nn.Linear(style_dim, in_channel)
             nn.init.kaiming_normal_(self.modulation.weight, a=_LRELU_SLOPE)
         self.norm = nn.LayerNorm(in_channel)
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """x [B,N,I] or [B,I], style [B,style_dim], or [B,I] without use_style_fc -> [B,N,O] or [B,O]."""
-        return _modulated(self, x, style)
+
+class Modulated_FC_Conv(_ModulatedLayer):
+    """x (scale * weight * style), demodulated over inputs, with CIPS-3D's constructor, keys and forward.
+
+    scale is 1 / sqrt(I) unless given; then it is the style map's as well. With use_style_fc the style is 1 + what the
+    map gives, whose bias starts at 1. State dicts of grouped convolutions load into the other form.
+    """
+
+    def __init__(
+        self,
+        in_channel: int,
+        out_channel: int,
+        kernel_size: int = 1,
+        style_dim: int | None = None,
+        use_style_fc: bool = False,
+        demodulate: bool = True,
+        scale: float | None = None,
+        use_group_conv: bool = False,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(in_channel, out_channel, kernel_size, style_dim, use_style_fc, demodulate, use_group_conv, eps)
+        self.scale = in_channel**-0.5 if scale is None else scale
+        if use_style_fc and style_dim is not None:
+            self.modulation = EqualLinear(style_dim, in_channel, bias_init=1)
+            if scale is not None:
+                self.modulation.scale = scale
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        weight = state_dict.get(f"{prefix}weight")
+        if weight is not None and weight.dim() > self.weight.dim():
+            state_dict[f"{prefix}weight"] = weight[:, :, :, 0, 0].mT
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _style_map(style_dim: int, out_dim: int) -> nn.Linear:
@@ -147,7 +209,7 @@ def _covers_film(module: Any, x: Any, style: Any) -> bool:
 
 
 def _film_misfit(module: Any) -> str:
-    if reason := lacks(module, "linear", "use_style_fc", "style_dim") or takes_other(module, _film):
+    if reason := unlike(module, _film, "linear", "use_style_fc", "style_dim"):
         return reason
     if type(module.linear) is not nn.Linear:
         return "its linear is no nn.Linear"
@@ -190,12 +252,13 @@ def _covers_modulated(module: Any, x: Any, style: Any, force_bmm: bool = False) 
         and style.dim() == 2
         and style.shape[0] == x.shape[0]
         and one_dtype(x, style, module.weight)
+        and enough_rows(x, module.in_channel)
     )
 
 
 def _modulated_misfit(module: Any) -> str:
     names = ("weight", "use_style_fc", "use_group_conv", "demodulate", "eps", "kernel_size", "style_dim", "in_channel")
-    if reason := lacks(module, *names) or takes_other(module, _modulated):
+    if reason := unlike(module, _modulated, *names):
         return reason
     if module.kernel_size != 1:
         return f"its kernel is {module.kernel_size}x{module.kernel_size}, only 1x1 is a modulated linear layer"

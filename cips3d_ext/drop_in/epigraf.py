@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._adapter import Adapter, guarded_forward, unlike
 from ._covers import autocast_dtype, dense, worthwhile
 from ._layers import modfc_channels_first
 from .epigraf_rendering import fancy_integration as fancy_integration
@@ -44,9 +44,8 @@ def _covers_output(module: Any, x: Any, w: Any) -> bool:
 
 
 def _synthesis_misfit(module: Any) -> str:
-    if reason := lacks(module, "affine", "weight", "bias", "cfg", "activation", "act_gain", "conv_clamp"):
-        return reason
-    if reason := takes_other(module, _synthesis) or _matrix_misfit(module) or activation_misfit(module):
+    names = ("affine", "weight", "bias", "cfg", "activation", "act_gain", "conv_clamp")
+    if reason := unlike(module, _synthesis, *names) or _matrix_misfit(module) or activation_misfit(module):
         return reason
     if module.affine.weight.shape[0] != module.weight.shape[1]:
         return "its modulation is a matrix for each sample (fmm), not a vector"
@@ -55,7 +54,7 @@ def _synthesis_misfit(module: Any) -> str:
 
 def _output_misfit(module: Any) -> str:
     names = ("affine", "weight", "bias", "weight_gain", "conv_clamp")
-    return lacks(module, *names) or takes_other(module, _output) or _matrix_misfit(module)
+    return unlike(module, _output, *names) or _matrix_misfit(module)
 
 
 def _matrix_misfit(module: Any) -> str:

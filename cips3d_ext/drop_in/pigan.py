@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._adapter import Adapter, guarded_forward, unlike
 from ._covers import dense, one_dtype, unhooked
 from ._layers import film
 from .pigan_rendering import fancy_integration as fancy_integration
@@ -43,7 +43,7 @@ def _covers(module: Any, x: Any, freq: Any, phase_shift: Any) -> bool:
 
 
 def _misfit(module: Any) -> str:
-    if reason := lacks(module, "layer") or takes_other(module, _film):
+    if reason := unlike(module, _film, "layer"):
         return reason
     return "" if type(module.layer) is nn.Linear else "its layer is no nn.Linear"
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._adapter import Adapter, guarded_forward, unlike
 from ._covers import dense, worthwhile
 from ._layers import EqualLinear, modfc_channels_first
 from .cips import ModulatedConv1x1  # rosinality's StyleGAN2 has it as CIPS has
@@ -102,14 +102,14 @@ def activation_misfit(module: Any) -> str:
 
 def _synthesis_misfit(module: Any) -> str:
     names = ("affine", "weight", "bias", "up", "use_noise", "resolution", "activation", "act_gain", "conv_clamp")
-    if reason := lacks(module, *names) or takes_other(module, _synthesis) or kernel_misfit(module):
+    if reason := unlike(module, _synthesis, *names) or kernel_misfit(module):
         return reason
     return "it changes the resolution" if module.up != 1 else activation_misfit(module)
 
 
 def _to_rgb_misfit(module: Any) -> str:
     names = ("affine", "weight", "bias", "weight_gain", "conv_clamp")
-    return lacks(module, *names) or takes_other(module, _to_rgb) or kernel_misfit(module)
+    return unlike(module, _to_rgb, *names) or kernel_misfit(module)
 
 
 def picture_trial(shadow: Any) -> tuple[Any, ...]:

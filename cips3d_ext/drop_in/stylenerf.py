@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._adapter import Adapter, guarded_forward, lacks, unlike
 from ._covers import dense, worthwhile
 from ._layers import modfc_channels_first
 from .pigan_rendering import sample_pdf as sample_pdf
@@ -108,7 +108,7 @@ def _covers_synthesis(
 
 
 def _style2_misfit(module: Any) -> str:
-    if reason := lacks(module, "w_dim", "weight", "bias", "magnitude_ema_beta") or takes_other(module, _style2):
+    if reason := unlike(module, _style2, "w_dim", "weight", "bias", "magnitude_ema_beta"):
         return reason
     if module.w_dim == 0:
         return "it has no style: a plain linear layer"
@@ -117,14 +117,14 @@ def _style2_misfit(module: Any) -> str:
 
 
 def _to_rgb_misfit(module: Any) -> str:
-    if reason := lacks(module, "weight", "bias", "weight_gain", "conv_clamp") or takes_other(module, _to_rgb):
+    if reason := unlike(module, _to_rgb, "weight", "bias", "weight_gain", "conv_clamp"):
         return reason
     return kernel_misfit(module) if hasattr(module, "affine") else "it has no style: a plain linear layer"
 
 
 def _synthesis_misfit(module: Any) -> str:
     names = ("affine", "weight", "bias", "up", "groups", "mode", "upsample_mode", "use_noise", "magnitude_ema_beta")
-    if reason := lacks(module, *names) or takes_other(module, _synthesis) or kernel_misfit(module):
+    if reason := unlike(module, _synthesis, *names) or kernel_misfit(module):
         return reason
     if module.up != 1 or module.groups != 1 or module.mode != "2d":
         return "it changes the resolution, or has groups or another dimension"

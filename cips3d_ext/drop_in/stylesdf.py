@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._adapter import Adapter, guarded_forward, unlike
 from ._covers import dense, one_dtype
 from ._layers import film
 from .stylesdf_rendering import volume_integration as volume_integration
@@ -76,7 +76,7 @@ def _covers_axes(*axes: int) -> Any:
 
 
 def _misfit(module: Any) -> str:
-    return lacks(module, "weight", "bias", "gamma", "beta", "activation") or takes_other(module, _film)
+    return unlike(module, _film, "weight", "bias", "gamma", "beta", "activation")
 
 
 def _trial(*shape: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._adapter import Adapter, guarded_forward, lacks, takes_other
+from ._adapter import Adapter, guarded_forward, unlike
 from ._covers import dense, worthwhile
 from ._layers import modfc_channels_first
 from .pigan_rendering import sample_pdf as sample_pdf
@@ -66,7 +66,7 @@ def _covers(
 
 def _misfit(module: Any) -> str:
     names = ("weight", "bias", "style", "forward_style", "w_dim", "scale_factor", "demodulate", "eps", "noise_type")
-    if reason := lacks(module, *names) or takes_other(module, _modulate) or kernel_misfit(module):
+    if reason := unlike(module, _modulate, *names) or kernel_misfit(module):
         return reason
     if module.scale_factor != 1:
         return "it upsamples between the product and the activation"

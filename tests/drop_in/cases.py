@@ -24,7 +24,10 @@ def film(inputs: int, outputs: int) -> Callable[[], tuple[torch.Tensor, ...]]:
 
 
 POINTS, ROWS, PICTURES = (B, N, I), (B, I), (B, I, SIDE, SIDE)
-CODES, STYLES = (B, W), (B, I)
+CODES = (B, W)
+MANY = 4  # samples: on a CPU few points of fewer run the host's product
+MANY_POINTS, MANY_ROWS, MANY_PICTURES = (MANY, N, I), (MANY, I), (MANY, I, SIDE, SIDE)
+MANY_CODES, MANY_STYLES = (MANY, W), (MANY, I)
 SAMPLES = (3 * B, I, SIDE, SIDE)  # StyleNeRF: three samples of each ray
 NOISE = (B, 1, SIDE, SIDE)
 
@@ -54,20 +57,26 @@ CIPS3D_CASES = [
     modfc(f"CIPS-3D-{kind.__name__}-{name}", lambda kind=kind, options=options: kind(I, O, **options), draw(*shapes))
     for kind in (cips3d.SinStyleMod, cips3d.Modulated_FC_Conv)
     for name, options, shapes in (
-        ("bmm", {}, (POINTS, STYLES)),
-        ("bmm-fc", {"style_dim": W, "use_style_fc": True}, (POINTS, CODES)),
-        ("bmm-rows", {"demodulate": False}, (ROWS, STYLES)),
-        ("group", {"use_group_conv": True}, (POINTS, STYLES)),
-        ("group-fc-picture", {"use_group_conv": True, "style_dim": W, "use_style_fc": True}, (PICTURES, CODES)),
+        ("bmm", {}, (MANY_POINTS, MANY_STYLES)),
+        ("bmm-fc", {"style_dim": W, "use_style_fc": True}, (MANY_POINTS, MANY_CODES)),
+        ("bmm-rows", {"demodulate": False}, (MANY_ROWS, MANY_STYLES)),
+        ("group", {"use_group_conv": True}, (MANY_POINTS, MANY_STYLES)),
+        (
+            "group-fc-picture",
+            {"use_group_conv": True, "style_dim": W, "use_style_fc": True},
+            (MANY_PICTURES, MANY_CODES),
+        ),
     )
 ] + [
     modfc(
         "CIPS-3D-forced-bmm",
         lambda: cips3d.SinStyleMod(I, O, use_group_conv=True),
-        draw(POINTS, STYLES),
+        draw(MANY_POINTS, MANY_STYLES),
         options={"force_bmm": True},
     ),
-    modfc("CIPS-3D-own-scale", lambda: cips3d.Modulated_FC_Conv(I, O, scale=0.5, eps=1e-2), draw(POINTS, STYLES)),
+    modfc(
+        "CIPS-3D-own-scale", lambda: cips3d.Modulated_FC_Conv(I, O, scale=0.5, eps=1e-2), draw(MANY_POINTS, MANY_STYLES)
+    ),
 ]
 CIPS_CASES = [
     modfc("CIPS-conv", lambda: cips.ModulatedConv2d(I, O, 1, W), draw(PICTURES, CODES)),

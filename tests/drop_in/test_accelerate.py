@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 
 import cips3d_ext
 from tests.drop_in.checks import CountedOps
-from tests.drop_in.hosts import pigan
+from tests.drop_in.hosts import cips3d, pigan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,6 +52,31 @@ def test_look_alikes_are_left_alone():
         cls = type(layer)
         cips3d_ext.accelerate(layer)
         assert type(layer) is cls
+
+
+def test_what_only_has_the_name_is_not_mentioned():
+    """As CIPS-3D's ToRGB, a linear layer without a style: strict asks for what is known alone."""
+    network = nn.ModuleList([model(), pigan.stranger()])
+    assert len(cips3d_ext.accelerate(network, strict=True).swapped) == 2
+    assert type(network[1]).__base__ is nn.Linear
+
+
+def test_a_users_class_that_inherits_from_a_known_one():
+    layer, other = pigan.WarpedFiLMLayer(3, 8, scale=2), pigan.ShiftedFiLMLayer(3, 8)
+    report = cips3d_ext.accelerate(nn.ModuleList([layer, other]))
+    assert [tuple(entry)[:2] for entry in report.swapped] == [("0", "WarpedFiLMLayer")]
+    assert "computes something else" in report.skipped[0].reason and type(other) is pigan.ShiftedFiLMLayer
+    assert isinstance(layer, pigan.WarpedFiLMLayer) and calls(layer, *inputs()) == 1
+    assert type(pickle.loads(pickle.dumps(layer))) is pigan.WarpedFiLMLayer
+
+
+def test_verdicts_do_not_depend_on_the_random_state():
+    network = nn.ModuleList([*pigan.look_alikes(), cips3d.generator_film_layer()])
+    reports = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        reports.add(str(cips3d_ext.accelerate(network)))
+    assert len(reports) == 1
 
 
 def test_strict_names_what_is_skipped_and_changes_nothing():

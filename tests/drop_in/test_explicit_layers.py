@@ -20,6 +20,10 @@ POINTS, PICTURES, CODES, FILMS = (B, N, I), (B, I, SIDE, SIDE), (B, W), (B, O)
         (drop_in.cips3d.FiLMLayer_PreSin, cips3d.FiLMLayer_PreSin, (I, O, W), (POINTS, CODES)),
         (drop_in.cips3d.SinStyleMod, cips3d.SinStyleMod, (I, O, 1, W, True), (POINTS, CODES)),
         (drop_in.cips3d.SinStyleMod, cips3d.SinStyleMod, (I, O), ((B, I), (B, I))),
+        (drop_in.cips3d.SinStyleMod, cips3d.SinStyleMod, (I, O, 1, None, False, True, True), (PICTURES, (B, I))),
+        (drop_in.cips3d.SinStyleMod, cips3d.SinStyleMod, (I, O, 1, W, True, False, True), (POINTS, CODES)),
+        (drop_in.cips3d.Modulated_FC_Conv, cips3d.Modulated_FC_Conv, (I, O, 1, W, True), (POINTS, CODES)),
+        (drop_in.cips3d.Modulated_FC_Conv, cips3d.Modulated_FC_Conv, (I, O), ((B, I), (B, I))),
         (drop_in.stylesdf.FiLMSiren, stylesdf.FiLMSiren, (I, W, W), ((B, 2, 3, N, I), CODES)),
         (drop_in.stylegan.ToRGBLayer, stylegan.ToRGBLayer, (I, O, W, 1, 0.5), (PICTURES, CODES)),
     ],
@@ -59,8 +63,28 @@ def test_initial_values_are_the_hosts():
     assert (drop_in.cips.ModulatedConv1x1(4, 5, 6).modulation.bias == 1).all()
 
 
+def test_modulated_fc_conv_with_a_scale_of_its_own():
+    options = {"style_dim": W, "use_style_fc": True, "scale": 0.5}
+    ours, host = drop_in.cips3d.Modulated_FC_Conv(I, O, **options), cips3d.Modulated_FC_Conv(I, O, **options)
+    host.modulation.scale = 0.5  # the host's map has it, too
+    ours.load_state_dict(host.state_dict())
+    inputs = torch.randn(POINTS), torch.randn(CODES)
+    torch.testing.assert_close(ours(*inputs), host(*inputs), rtol=1e-4, atol=1e-4)
+
+
+def test_modulated_fc_conv_loads_the_weights_of_grouped_convolutions():
+    grouped, plain = (drop_in.cips3d.Modulated_FC_Conv(I, O, use_group_conv=g) for g in (True, False))
+    network = torch.nn.ModuleList([plain])
+    network.load_state_dict(torch.nn.ModuleList([grouped]).state_dict(), strict=True)
+    inputs = torch.randn(POINTS), torch.randn(B, I)
+    torch.testing.assert_close(plain(*inputs), grouped(*inputs))
+    torch.testing.assert_close(plain(*inputs), grouped(*inputs, force_bmm=True))
+
+
 def test_larger_kernels_are_refused():
     with pytest.raises(ValueError, match="kernel_size must be 1"):
         drop_in.cips3d.SinStyleMod(I, O, 3)
+    with pytest.raises(ValueError, match="use_style_fc needs style_dim"):
+        drop_in.cips3d.Modulated_FC_Conv(I, O, use_style_fc=True)
     with pytest.raises(ValueError, match="kernel_size must be 1"):
         drop_in.stylegan.ToRGBLayer(I, O, W, 3)

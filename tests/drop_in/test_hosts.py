@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import cips3d_ext
-from tests.drop_in.cases import CASES, SIDE, B, I, O, W
+from tests.drop_in.cases import CASES, MANY, SIDE, B, I, N, O, W
 from tests.drop_in.checks import CountedOps, accelerated, tensors_of
 from tests.drop_in.hosts import cips, cips3d, epigraf, stylegan, stylenerf, volumegan
 
@@ -39,6 +39,12 @@ def test_left_alone_with_a_reason(layer, reason):
         cips3d_ext.accelerate(layer, strict=True)
 
 
+def test_a_trial_runs_our_op_also_where_a_call_of_its_size_would_not():
+    """On a CPU few colours of many channels run the host's product; on a GPU they would have run another formula."""
+    report = cips3d_ext.accelerate(cips.BoundedToRGB(32, 3, W))
+    assert "computes something else" in {entry.name: entry.reason for entry in report.skipped}[""]
+
+
 def calls(layer: nn.Module, *args, **kwargs) -> int:
     """Our ops' calls; the result is the host's."""
     expected = None
@@ -64,6 +70,18 @@ def test_few_outputs_of_many_inputs_run_the_hosts_product_on_a_cpu():
     """Bringing the channels last costs more than a product with three rows."""
     for layer in (cips.ToRGB(I, 2, W), stylegan.ToRGBLayer(I, 2, W), stylenerf.ToRGBLayer(I, 2, W)):
         assert calls(accelerated(layer), picture(), torch.randn(B, W)) == 0
+
+
+def test_few_points_of_few_samples_run_the_hosts_product_on_a_cpu():
+    """Making a weight for each of few samples takes less time than packing one."""
+    for layer, shape in (
+        (cips3d.SinStyleMod(I, O), (B, N, I)),
+        (cips3d.SinStyleMod(I, O, use_group_conv=True), (B, I, SIDE, SIDE)),
+    ):
+        for samples, expected in ((B, 0), (MANY, 1)):
+            x = torch.randn(samples, *shape[1:])
+            assert calls(accelerated(layer), x, torch.randn(samples, I)) == expected
+    assert calls(accelerated(layer), torch.randn(1, I, 32, 32), torch.randn(1, I)) == 1
 
 
 def test_unused_inputs_of_a_forward_are_the_hosts():

@@ -72,6 +72,9 @@ class Host(Base):
     def defaults(self, x, *, scale=5):
         return scale * known(x), len([x])
 
+    def bound_as_defaults(self, x, first=known, *, second=helper):
+        return first(x), second(x)
+
     def assigns(self, x):
         global counter
         counter = known(x)
@@ -114,6 +117,7 @@ def test_decorators_defaults_and_metadata(rebound):
     assert rebound.defaults(4) == (-20, 1) and rebound.defaults(4, scale=2) == (-8, 1)
     method = type(rebound).defaults
     assert (method.__name__, method.__module__, method.__kwdefaults__) == ("defaults", __name__, {"scale": 5})
+    assert rebound.bound_as_defaults(4) == (-4, -8) and Host().bound_as_defaults(4) == (5, 10)
     assert rebound.wrapped(4) == -4 and type(rebound).wrapped.__wrapped__ is replacement
 
 

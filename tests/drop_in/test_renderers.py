@@ -234,6 +234,17 @@ def test_a_call_that_is_not_covered_runs_the_hosts_function():
     assert volumegan.CALLS == ["renderer"]
 
 
+def test_few_points_in_a_large_grid_are_read_by_the_host_on_a_cpu():
+    """Bringing all channels of the grid last would cost more than what they read."""
+    model = pigan.ImplicitGenerator3d()
+    cips3d_ext.accelerate(model)
+    for side, calls in ((4, 0), (16, 1)):
+        model.siren.grid = nn.Parameter(torch.randn(1, 4, side, side, side))
+        pigan.CALLS.clear()
+        model.siren(torch.rand(1, 20, 3))
+        assert len(pigan.CALLS) == calls
+
+
 def test_methods_behind_decorators_and_families():
     model = pigan.ImplicitGenerator3d()
     cips3d_ext.accelerate(model, families=["sample_pdf"])

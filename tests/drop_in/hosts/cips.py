@@ -97,6 +97,13 @@ class ToRGB(nn.Module):
         return y if skip is None else y + (self.upsample(skip) if self.upsample else skip)
 
 
+class BoundedToRGB(ToRGB):
+    """Another repository's, called ToRGB there."""
+
+    def forward(self, input, style, skip=None):
+        return torch.tanh(super().forward(input, style, skip))
+
+
 class ConLinear(nn.Module):
     def __init__(self, ch_in, ch_out):
         super().__init__()

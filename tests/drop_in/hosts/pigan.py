@@ -26,5 +26,25 @@ def look_alikes() -> list[nn.Module]:
 
     of_other_arguments = type("FiLMLayer", (nn.Module,), {"forward": lambda self, x: self.layer(x)})()
     of_other_arguments.layer = nn.Linear(2, 2)
-    without_layer = type("FiLMLayer", (nn.Module,), {})()
+    without_layer = type("FiLMLayer", (nn.Module,), {"forward": lambda self, x, freq, phase_shift: x})()
     return [FiLMLayer(3, 4), of_other_arguments, without_layer]
+
+
+def stranger() -> nn.Module:
+    """A layer of which nothing but the name is pi-GAN's."""
+    return type("FiLMLayer", (nn.Linear,), {})(2, 3)
+
+
+class WarpedFiLMLayer(FiLMLayer):
+    """A user's, that goes on from the layer and leaves its forward."""
+
+    def __init__(self, input_dim, hidden_dim, scale):
+        super().__init__(input_dim, hidden_dim)
+        self.scale = scale
+
+
+class ShiftedFiLMLayer(FiLMLayer):
+    """A user's, that computes more."""
+
+    def forward(self, x, freq, phase_shift):
+        return super().forward(x, freq, phase_shift) + 1
