@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from ._trial import shadow
+
 _POINTS = 4
 _TOLERANCE = 1e-4  # relative: a mean in another order of float32 operations
 _known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -17,7 +19,8 @@ _known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 def only_averages(decoder: Any, planes: int, channels: int, call: Callable[[nn.Module, Tensor, Tensor], Any]) -> bool:
     """Whether decoder(features [B,P,N,C]) = decoder(mean over P, [B,1,N,C]), tried once for each decoder.
 
-    call(decoder, features, points [1,N,3]) runs it. Random number generators and hooks of the decoder are left alone.
+    call(decoder, features, points [1,N,3]) runs it, on a shadow of the decoder: its hooks and buffers, and the random
+    number generators, are left alone.
     """
     if not isinstance(decoder, nn.Module) or planes == 1:
         return False
@@ -27,17 +30,18 @@ def only_averages(decoder: Any, planes: int, channels: int, call: Callable[[nn.M
 
 
 def _tried(decoder: nn.Module, planes: int, channels: int, call: Callable[[nn.Module, Tensor, Tensor], Any]) -> bool:
-    first = next(decoder.parameters(), None)
-    device = torch.device("cpu") if first is None else first.device
     generator = torch.Generator().manual_seed(0)
-    features = torch.rand(1, planes, _POINTS, channels, generator=generator).to(device)
-    points = torch.rand(1, _POINTS, 3, generator=generator).to(device)
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        try:
-            own, ours = call(decoder, features, points), call(decoder, features.mean(1, keepdim=True), points)
-        except Exception:  # whatever another decoder says of such inputs
-            return False
-    return _equal(own, ours)
+    features = torch.rand(1, planes, _POINTS, channels, generator=generator, device="cpu")
+    points = torch.rand(1, _POINTS, 3, generator=generator, device="cpu")
+    state = torch.random.default_generator.get_state()
+    try:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            copied = shadow(decoder, generator)
+            return _equal(call(copied, features, points), call(copied, features.mean(1, keepdim=True), points))
+    except Exception:  # whatever another decoder says of such inputs
+        return False
+    finally:
+        torch.random.default_generator.set_state(state)
 
 
 def _equal(own: Any, ours: Any) -> bool:

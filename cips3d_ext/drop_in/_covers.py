@@ -30,6 +30,11 @@ def dense(*tensors: Any) -> bool:
     ) and (torch.compiler.is_compiling() or not _transformed())
 
 
+def plain(number: Any) -> bool:
+    """Whether an op takes it for an option: a graph of torch.compile holds NumPy's numbers as tensors."""
+    return isinstance(number, (int, float))
+
+
 def one_dtype(*tensors: Tensor) -> bool:
     """Whether an op takes these together: all of one dtype, or under autocast, which brings them to one."""
     first = tensors[0]

@@ -168,8 +168,21 @@ def _rebound(methods: Mapping[str, Any], substitutes: Mapping[types.FunctionType
         reads_planes = any(f.__name__ == "sample_from_planes" for f in reachable([own]) if f in substitutes)
         if reads_planes and "decoder" in inspect.signature(own).parameters:
             copied = _by_decoder(copied, averaging.replace(own))
-        made[name] = staticmethod(copied) if isinstance(member, staticmethod) else copied
+        called = _unless_compiling(own, copied)
+        made[name] = staticmethod(called) if isinstance(member, staticmethod) else called
     return made
+
+
+def _unless_compiling(own: Callable[..., Any], copied: Callable[..., Any]) -> Callable[..., Any]:
+    """The copy; under torch.compile, whose guards do not know a view of globals, the host's own."""
+
+    @functools.wraps(own)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        # Frames that torch.compile gave up on run as they are; those that they call are compiled again.
+        compiling = torch.compiler.is_compiling() or torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None
+        return (own if compiling else copied)(*args, **kwargs)
+
+    return call
 
 
 def _averaging(function: types.FunctionType, substitute: Any) -> Any:

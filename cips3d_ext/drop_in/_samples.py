@@ -69,7 +69,11 @@ def filled(feature: Tensor, accumulation: Tensor, mode: str | None, colour: Tens
 def importance_depths(
     bins: Tensor, weights: Tensor, N_importance: int, det: bool, eps: float, *, right: bool
 ) -> Tensor:
-    """The hosts' sample_pdf: bins [P,K], weights [P,W] -> depths [P,N], without gradient; draws u as they do."""
+    """The hosts' sample_pdf: bins [P,K], weights [P,W] -> depths [P,N], without gradient; draws u as they do.
+
+    With det the last u is 1, where the last bit of the distribution decides between bins that nothing is seen in:
+    then the hosts' own operations run, one by one.
+    """
     dtype = torch.get_default_dtype()  # of the u that they draw
     require(dense(bins, weights), "needs dense floating-point tensors of one device")
     require(bins.dim() == weights.dim() == 2, "bins and weights must have two axes")
@@ -80,7 +84,7 @@ def importance_depths(
         u = torch.linspace(0, 1, N_importance, device=bins.device).expand(rays, N_importance)
     else:
         u = torch.rand(rays, N_importance, device=bins.device)
-    return sample_pdf_op(bins, weights, N_importance, u=u, eps=eps, right=right)
+    return sample_pdf_op(bins, weights, N_importance, u=u, eps=eps, right=right, impl="reference" if det else "auto")
 
 
 def ray_weights(

@@ -5,30 +5,100 @@ SynthesisLayer where its kernel is 1x1 and it keeps the resolution, and ToRGBLay
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, unlike
-from ._covers import dense, worthwhile
+from ._covers import dense, plain, worthwhile
 from ._layers import EqualLinear, modfc_channels_first
 from .cips import ModulatedConv1x1  # rosinality's StyleGAN2 has it as CIPS has
 
-__all__ = ["ModulatedConv1x1", "ToRGBLayer"]
-ACTIVATIONS = ("linear", "relu", "lrelu")  # those of bias_act that modfc has, lrelu with the same slope
+__all__ = ["ModulatedConv1x1", "SynthesisLayer", "ToRGBLayer"]
+ACTIVATIONS = {"linear": 1.0, "relu": 2**0.5, "lrelu": 2**0.5}  # those of bias_act that modfc has, with their gains
 SMALL = 4  # pixels of a side in trial calls
+RESAMPLE_TAPS = (1, 3, 3, 1)
+_NOISE_MODES = ("random", "const", "none")
+
+
+def low_pass(taps: Sequence[float]) -> Tensor:
+    """The hosts' buffer resample_filter [k,k]: 1x1 layers that keep the resolution have it for their keys alone."""
+    line = torch.as_tensor(taps, dtype=torch.float32)
+    return torch.outer(line, line) / line.sum() ** 2
+
+
+def require_linear(layer: str, activation: str = "linear", **wanted: tuple[Any, Any]) -> None:
+    """Raises ValueError where a layer with these options is none of modfc's; wanted: option=(given, needed)."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{layer}: activation must be one of {list(ACTIVATIONS)}, got {activation!r}")
+    for option, (given, needed) in wanted.items():
+        if given != needed:
+            raise ValueError(f"{layer}: {option} must be {needed!r}, got {given!r}: others are no linear layers")
+
+
+class SynthesisLayer(nn.Module):
+    """A modulated, demodulated layer with noise and activation, with EG3D's constructor, keys and forward.
+
+    kernel_size and up must be 1, activation linear, relu or lrelu. channels_last is EG3D's and changes nothing.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        kernel_size: int = 3,
+        up: int = 1,
+        use_noise: bool = True,
+        activation: str = "lrelu",
+        resample_filter: Sequence[float] = RESAMPLE_TAPS,
+        conv_clamp: float | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        require_linear("SynthesisLayer", activation, kernel_size=(kernel_size, 1), up=(up, 1))
+        self.resolution, self.up, self.use_noise = resolution, up, use_noise
+        self.activation, self.act_gain, self.conv_clamp = activation, ACTIVATIONS[activation], conv_clamp
+        self.register_buffer("resample_filter", low_pass(resample_filter))
+        self.affine = EqualLinear(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        if use_noise:
+            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+            self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(
+        self, x: Tensor, w: Tensor, noise_mode: str = "random", fused_modconv: bool = True, gain: float = 1
+    ) -> Tensor:
+        """x [B,I,H,W], codes w [B,w_dim] -> [B,O,H,W]; noise_mode: random, const or none."""
+        require_noise_mode(noise_mode)
+        return _synthesis(self, x, w, noise_mode, fused_modconv, gain)
+
+
+def require_noise_mode(noise_mode: str) -> None:
+    """Raises ValueError for a noise mode that the hosts do not know."""
+    if noise_mode not in _NOISE_MODES:
+        raise ValueError(f"noise_mode must be one of {_NOISE_MODES}, got {noise_mode!r}")
 
 
 class ToRGBLayer(nn.Module):
     """clamp(x (weight * affine(w) / sqrt(I))^T + bias), with EG3D's constructor, keys and forward; its kernel is 1."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, w_dim: int, kernel_size: int = 1, conv_clamp: float | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        kernel_size: int = 1,
+        conv_clamp: float | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
-        if kernel_size != 1:
-            raise ValueError(f"ToRGBLayer: kernel_size must be 1, got {kernel_size}; larger ones are no linear layers")
+        require_linear("ToRGBLayer", kernel_size=(kernel_size, 1))
         self.conv_clamp, self.weight_gain = conv_clamp, in_channels**-0.5
         self.affine = EqualLinear(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
@@ -42,7 +112,7 @@ class ToRGBLayer(nn.Module):
 def synthesis_options(module: Any, gain: float) -> dict[str, Any]:
     """What follows the product in a layer with activation, act_gain and conv_clamp."""
     clamp = None if module.conv_clamp is None else module.conv_clamp * gain
-    return {"activation": module.activation, "gain": module.act_gain * gain, "clamp": clamp}
+    return {"activation": module.activation, "gain": ACTIVATIONS[module.activation] * gain, "clamp": clamp}
 
 
 def _synthesis(
@@ -62,7 +132,7 @@ def _covers_synthesis(
     module: Any, x: Any, w: Any, noise_mode: str = "random", fused_modconv: bool = True, gain: float = 1
 ) -> bool:
     picture = (module.weight.shape[1], module.resolution, module.resolution)
-    return noise_mode in ("random", "const", "none") and covers_picture(module, x, w) and x.shape[1:] == picture
+    return noise_mode in _NOISE_MODES and plain(gain) and covers_picture(module, x, w) and x.shape[1:] == picture
 
 
 def _to_rgb(module: Any, x: Tensor, w: Tensor, fused_modconv: bool = True) -> Tensor:
@@ -95,16 +165,20 @@ def kernel_misfit(module: Any) -> str:
     return ""
 
 
-def activation_misfit(module: Any) -> str:
-    """Why a layer's activation is none of modfc's."""
-    return "" if module.activation in ACTIVATIONS else f"modfc has no activation {module.activation}"
+def activation_misfit(activation: str, gain: float) -> str:
+    """Why a layer's activation, times a gain, is none of modfc's."""
+    if activation not in ACTIVATIONS:
+        return f"modfc has no activation {activation}"
+    return "" if math.isclose(gain, ACTIVATIONS[activation]) else f"its gain is {gain:g}, which {activation} has not"
 
 
 def _synthesis_misfit(module: Any) -> str:
     names = ("affine", "weight", "bias", "up", "use_noise", "resolution", "activation", "act_gain", "conv_clamp")
     if reason := unlike(module, _synthesis, *names) or kernel_misfit(module):
         return reason
-    return "it changes the resolution" if module.up != 1 else activation_misfit(module)
+    if module.up != 1:
+        return "it changes the resolution"
+    return activation_misfit(module.activation, module.act_gain)
 
 
 def _to_rgb_misfit(module: Any) -> str:

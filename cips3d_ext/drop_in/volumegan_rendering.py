@@ -10,6 +10,7 @@ from torch import Tensor
 from ..ops.sample_volume import sample_volume
 from ._covers import dense
 from ._samples import drawn_noise, filled, integrate, require, require_samples
+from .pigan_rendering import sample_pdf
 
 # clamp_mode -> options of the op; mipnerf is softplus(sigma - 1)
 _CLAMP_MODES: dict[str | None, dict[str, Any]] = {
@@ -18,6 +19,7 @@ _CLAMP_MODES: dict[str | None, dict[str, Any]] = {
     "mipnerf": {"activation": "softplus", "shift": -1.0},
 }
 _RED = (1.0, 0.0, 0.0, 0.0)  # the host's colour has four channels
+_LEAST_WEIGHT = 1e-5  # which every sample has when new ones are drawn
 
 
 def renderer(
@@ -67,6 +69,72 @@ def renderer(
         "weights": out.weights.reshape(*leading, steps, 1),
         "alphas": torch.ones_like(out.depth).reshape(*leading, 1),
     }
+
+
+class _Settings:
+    """What both renderers of the host keep; a call may change it, for itself and the next ones."""
+
+    def __init__(
+        self,
+        last_back: bool = False,
+        white_back: bool = False,
+        clamp_mode: str | None = None,
+        render_mode: str | None = None,
+        fill_mode: str | None = None,
+        max_depth: float | None = None,
+        num_per_group: int | None = None,
+    ) -> None:
+        self.last_back, self.white_back, self.clamp_mode = last_back, white_back, clamp_mode
+        self.render_mode, self.fill_mode = render_mode, fill_mode
+        self.max_depth, self.num_per_group = max_depth, num_per_group
+
+    def update(self, settings: dict[str, Any]) -> None:
+        """Takes those of `settings` that it has."""
+        vars(self).update({name: value for name, value in settings.items() if name in vars(self)})
+
+
+class Renderer(_Settings):
+    """VolumeGAN's: an object that keeps the options of `renderer`."""
+
+    def __call__(
+        self, rgbs: Tensor, sigmas: Tensor, pts_z: Tensor, noise_std: float, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """As `renderer`."""
+        self.update(kwargs)
+        return renderer(rgbs, sigmas, pts_z, noise_std, **vars(self))
+
+
+class HierarchicalSampling(_Settings):
+    """VolumeGAN's: as many new samples on each ray as it has, where the coarse ones are seen."""
+
+    def __call__(
+        self,
+        coarse_rgbs: Tensor,
+        coarse_sigmas: Tensor,
+        pts_z: Tensor,
+        ray_origins: Tensor,
+        ray_dirs: Tensor,
+        noise_std: float = 0.5,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        """Colours, densities and depths as `renderer` takes them, ray_origins and ray_dirs [B,R,3] or [B,H,W,3].
+
+        Returns: pts [.,S,3] and pts_z [.,S,1] of the new samples, in the order of their draw, and ray_dirs.
+        """
+        self.update(kwargs)
+        leading, steps = pts_z.shape[:-2], pts_z.shape[-2]
+        weights = renderer(coarse_rgbs, coarse_sigmas, pts_z, noise_std, **vars(self))["weights"]
+        depths = pts_z.reshape(-1, steps)
+        middles = 0.5 * (depths[:, :-1] + depths[:, 1:])
+        fine = self.sample_pdf(middles, (weights.reshape(-1, steps) + _LEAST_WEIGHT)[:, 1:-1], steps)
+        fine = fine.detach().reshape(*leading, steps, 1)
+        return {"pts": ray_origins.unsqueeze(-2) + ray_dirs.unsqueeze(-2) * fine, "pts_z": fine, "ray_dirs": ray_dirs}
+
+    def sample_pdf(
+        self, bins: Tensor, weights: Tensor, N_importance: int, det: bool = False, eps: float = 1e-5
+    ) -> Tensor:
+        """bins [P,W+1], weights [P,W] -> depths [P,N_importance]."""
+        return sample_pdf(bins, weights, N_importance, det, eps)
 
 
 def grid_sample_3d(image: Tensor, optical: Tensor) -> Tensor:

@@ -13,6 +13,11 @@ from tests.drop_in.checks import CountedOps, accelerated, tensors_of
 from tests.drop_in.hosts import cips, cips3d, epigraf, stylegan, stylenerf, volumegan
 
 
+def with_gain(layer: nn.Module, gain: float) -> nn.Module:
+    layer.act_gain = gain
+    return layer
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
@@ -24,6 +29,7 @@ from tests.drop_in.hosts import cips, cips3d, epigraf, stylegan, stylenerf, volu
         (stylegan.SynthesisLayer(I, O, W, SIDE, 3), "only 1x1"),
         (stylegan.SynthesisLayer(I, O, W, SIDE, 1, up=2), "changes the resolution"),
         (stylegan.ToRGBLayer(I, O, W, kernel_size=3), "only 1x1"),
+        (with_gain(stylegan.SynthesisLayer(I, O, W, SIDE, 1), 2.0), "its gain is 2, which lrelu has not"),
         (stylenerf.Style2Layer(I, O, 0), "no style"),
         (stylenerf.ToRGBLayer(I, O, 0), "no style"),
         (stylenerf.SynthesisLayer(I, O, W, SIDE, kernel_size=3), "only 1x1"),
@@ -91,7 +97,8 @@ def test_unused_inputs_of_a_forward_are_the_hosts():
     assert calls(styled, picture(), w, noise=picture(1, 1, 1, 1)) == 1  # of the convolution inside alone
     layer = accelerated(stylenerf.SynthesisLayer(I, O, W, SIDE))
     assert calls(layer, picture(), w, noise_mode="none", more="") == 1
-    assert calls(layer, picture(), w, noise_mode="none", skip_up=True) == 0
+    assert calls(layer, picture(), w, noise_mode="random", skip_up=True) == 1
+    assert calls(layer, picture(), w, input_noise=picture(1, 1, SIDE, SIDE)) == 0
 
 
 def test_views_are_no_obstacle():

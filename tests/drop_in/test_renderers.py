@@ -271,6 +271,19 @@ def test_only_decoders_that_average_get_the_mean_of_the_planes():
     assert seen == [1, 1, 3, 3]
 
 
+def test_a_decoder_is_tried_without_its_hooks():
+    """Tools that list a model's calls, as EG3D's print_module_summary, see the host's calls and no others."""
+    seen = []
+    for accelerate in (False, True):
+        model = eg3d.TriPlaneGenerator(eg3d.OSGDecoder)
+        for name, module in model.decoder.named_modules():
+            module.register_forward_hook(lambda *_, name=name, mine=accelerate: seen.append((mine, name)))
+        if accelerate:
+            cips3d_ext.accelerate(model)
+        model()
+    assert [name for mine, name in seen if mine] == [name for mine, name in seen if not mine]
+
+
 def test_a_look_alike_stays_and_is_reported():
     model = lookalike.Generator()
     report = cips3d_ext.accelerate(model)
@@ -284,3 +297,31 @@ def test_a_look_alike_stays_and_is_reported():
     assert {entry.cls for entry in report.skipped} == {"Generator"}
     with pytest.raises(ValueError, match="it computes something else"):
         cips3d_ext.accelerate(model, strict=True)
+
+
+@pytest.mark.parametrize(
+    "known", [m for m in MODELS if m.name in ("EG3D", "EpiGRAF")], indirect=True, ids=lambda m: m.name
+)
+def test_compiles(known):
+    """Methods whose copies see views of globals run as the host's under torch.compile, also where a graph breaks."""
+    model = known.make()
+    cips3d_ext.accelerate(model)
+    with torch.no_grad():
+        expected = known.run(model)
+        for frame in (model, Broken(model)):
+            torch.compiler.reset()
+            seen = known.run(torch.compile(frame, backend="eager"))
+            for value, wanted in zip(seen, expected, strict=True):
+                assert_close(value, wanted, known.dtype, "output")
+
+
+class Broken(nn.Module):
+    """A model in a frame that torch.compile leaves alone; it compiles those that the frame calls."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Tensor, **options: Any) -> Any:
+        torch._dynamo.graph_break()
+        return self.model(*args, **options)

@@ -4,11 +4,12 @@ import copy
 import functools
 import math
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-ACTIVATION_GAINS = {"linear": 1.0, "relu": 2**0.5, "lrelu": 2**0.5}
+ACTIVATION_GAINS = {"linear": 1, "relu": np.sqrt(2), "lrelu": np.sqrt(2)}  # NumPy's numbers, as in the originals
 
 
 def bias_act(x, bias, act="linear", gain=None, clamp=None):
@@ -24,7 +25,7 @@ class FullyConnectedLayer(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features))
         self.bias = nn.Parameter(torch.full([out_features], float(bias_init)))
-        self.weight_gain = 1 / math.sqrt(in_features)
+        self.weight_gain = 1 / np.sqrt(in_features)
 
     def forward(self, x):
         return torch.addmm(self.bias[None].to(x.dtype), x, (self.weight * self.weight_gain).to(x.dtype).T)

@@ -1,8 +1,8 @@
 """EpiGRAF's INR layers, on [B,I,N]."""
 
-import math
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,7 +45,7 @@ class SynthesisOutputLayer(nn.Module):
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.weight_gain = 1 / math.sqrt(in_channels)
+        self.weight_gain = 1 / np.sqrt(in_channels)
 
     def forward(self, x, w):
         x = style_modulate_linear(x, self.weight, self.affine(w) * self.weight_gain, demodulate=False)

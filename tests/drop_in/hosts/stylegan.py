@@ -1,7 +1,6 @@
 """The modulated layers of StyleGAN2-ADA and EG3D: persistent classes."""
 
-import math
-
+import numpy as np
 import torch
 from torch import nn
 
@@ -49,7 +48,7 @@ class ToRGBLayer(nn.Module):
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.weight_gain = 1 / np.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x, w, fused_modconv=True):
         styles = self.affine(w) * self.weight_gain

@@ -1,7 +1,6 @@
 """StyleNeRF's modulated layers: samples of rays are rows of the batch, persistent classes."""
 
-import math
-
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -66,7 +65,7 @@ class ToRGBLayer(nn.Module):
             self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn([out_channels, in_channels] + [1, 1] * (w_dim > 0)))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.weight_gain = 1 / math.sqrt(in_channels)
+        self.weight_gain = 1 / np.sqrt(in_channels)
 
     def forward(self, x, w=None, fused_modconv=True):
         if w is None:
@@ -83,6 +82,7 @@ class SynthesisLayer(Magnitude):
         self.resolution, self.up, self.use_noise, self.activation = resolution, up, True, "lrelu"
         self.conv_clamp, self.act_gain, self.groups, self.mode = None, ACTIVATION_GAINS["lrelu"], 1, "2d"
         self.upsample_mode, self.magnitude_ema_beta = "nn_cat", magnitude_ema_beta
+        self.register_buffer("resample_filter", torch.ones(4, 4))
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
@@ -93,9 +93,12 @@ class SynthesisLayer(Magnitude):
 
     def forward(self, x, w, noise_mode="random", fused_modconv=True, gain=1, skip_up=False, input_noise=None, **kwargs):
         x, noise = self.normalised(x), None
-        if noise_mode == "random":
+        if input_noise is not None:
+            noise = input_noise * self.noise_strength
+        elif noise_mode == "random":
             noise = torch.randn([x.shape[0], 1, *x.shape[2:]], device=x.device) * self.noise_strength
         elif noise_mode == "const":
             noise = self.noise_const * self.noise_strength
+        noise = None if skip_up else noise
         x = modulated_conv2d(x, self.weight, for_rows(self.affine(w), x), noise, fused_modconv=fused_modconv)
         return bias_act(x, self.bias.to(x.dtype), self.activation, self.act_gain * gain)

@@ -1,7 +1,6 @@
 """VolumeGAN's modulated convolution, of 1x1 kernels without upsampling."""
 
-import math
-
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -23,7 +22,7 @@ class ModulateConvLayer(nn.Module):
         self.space_of_latent = "W"
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1) / lr_mul)
         self.wscale, self.bscale, self.act_gain = (
-            lr_mul / math.sqrt(in_channels),
+            lr_mul / np.sqrt(in_channels),
             lr_mul,
             ACTIVATION_GAINS[activation_type],
         )
