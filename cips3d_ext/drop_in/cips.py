@@ -6,7 +6,9 @@ and activation, ToRGB, and CIPS's LFF, a sine of a 1x1 convolution of coordinate
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,12 @@ from ._adapter import Adapter, guarded_forward, lacks, unlike
 from ._covers import autocast_dtype, dense, one_dtype, unhooked, worthwhile
 from ._layers import EqualLinear, film_channels_first, modfc_channels_first
 
-_LRELU = {"activation": "lrelu", "alpha": 0.2}
+_SLOPE = 0.2
+_LRELU = {"activation": "lrelu", "alpha": _SLOPE}
+_COLOURS = 3
+_COORDINATES = 2
+_FREQUENCY_BOUND = 3.0  # of the first layer's weights, times 1 / sqrt(coordinates)
+_BLUR = (1, 3, 3, 1)
 
 
 class ModulatedConv1x1(nn.Module):
@@ -33,6 +40,157 @@ class ModulatedConv1x1(nn.Module):
     def forward(self, input: Tensor, style: Tensor) -> Tensor:
         """input [B,I,H,W], style [B,style_dim] -> [B,O,H,W]."""
         return _conv(self, input, style)
+
+
+class NoiseInjection(nn.Module):
+    """image + weight * noise; the noise is drawn in evaluation, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+        """image [B,C,H,W], noise [B,1,H,W] or drawn -> [B,C,H,W]."""
+        if noise is None:
+            noise = image.new_empty(image.shape[0], 1, *image.shape[2:]).normal_()
+        return image + self.weight * noise
+
+
+class FusedLeakyReLU(nn.Module):
+    """sqrt(2) lrelu(input + bias)."""
+
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self.bias, self.scale = nn.Parameter(torch.zeros(channel)), math.sqrt(2)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input [B,C,H,W] -> the same."""
+        return nn.functional.leaky_relu(input + self.bias[:, None, None], _SLOPE) * self.scale
+
+
+class SinActivation(nn.Module):
+    """sin(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of any shape -> the same."""
+        return torch.sin(x)
+
+
+class ScaledLeakyReLUSin(nn.Module):
+    """sqrt(2) times lrelu of the even channels, then sin of the odd ones."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input [B,C,*] -> the same."""
+        rectified = nn.functional.leaky_relu(input[:, ::2], _SLOPE)
+        return math.sqrt(2) * torch.cat([rectified, torch.sin(input[:, 1::2])], 1)
+
+
+class StyledConv(nn.Module):
+    """CIPS's: modulated convolution of 1x1 kernels, noise, bias and activation, with its constructor, keys and forward.
+
+    activation: None for sqrt(2) lrelu, "sin", or "sinrelu" for one on the even and the other on the odd channels.
+    """
+
+    def __init__(
+        self,
+        in_channel: int,
+        out_channel: int,
+        kernel_size: int,
+        style_dim: int,
+        upsample: bool = False,
+        blur_kernel: Sequence[int] = _BLUR,
+        demodulate: bool = True,
+        activation: str | None = None,
+        downsample: bool = False,
+    ) -> None:
+        super().__init__()
+        if kernel_size != 1 or upsample or downsample:
+            raise ValueError(
+                "StyledConv: kernel_size must be 1 and the resolution one; else take the host's layer: "
+                f"got {kernel_size=}, {upsample=}, {downsample=}"
+            )
+        if activation not in (None, "sin", "sinrelu"):
+            raise ValueError(f"StyledConv: activation must be None, 'sin' or 'sinrelu', got {activation!r}")
+        self.conv = ModulatedConv1x1(in_channel, out_channel, style_dim, demodulate)
+        self.noise = NoiseInjection()
+        if activation is None:
+            self.activate: nn.Module = FusedLeakyReLU(out_channel)
+        else:
+            self.bias = nn.Parameter(torch.zeros(1, out_channel, 1, 1))
+            self.activate = SinActivation() if activation == "sin" else ScaledLeakyReLUSin()
+
+    def forward(self, input: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
+        """input [B,I,H,W], style [B,style_dim], noise [B,1,H,W] or drawn -> [B,O,H,W]."""
+        if _covers_styled(self, input, style, noise):
+            return _styled(self, input, style, noise)
+        y = self.noise(self.conv(input, style), noise)
+        return self.activate(y + self.bias if hasattr(self, "bias") else y)
+
+
+class Upsample(nn.Module):
+    """Twice the resolution, by a filter."""
+
+    kernel: Tensor
+
+    def __init__(self, kernel: Sequence[int]) -> None:
+        super().__init__()
+        taps = torch.tensor(kernel, dtype=torch.float32)
+        self.register_buffer("kernel", 4 * taps[:, None] * taps / taps.sum() ** 2)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input [B,C,H,W] -> [B,C,2H,2W]."""
+        channels = input.shape[1]
+        kernel = self.kernel.to(input.dtype).expand(channels, 1, *self.kernel.shape)
+        return nn.functional.conv_transpose2d(input, kernel, stride=2, padding=1, groups=channels)
+
+
+class ToRGB(nn.Module):
+    """rosinality's, CIPS's and StyleSDF's: colours, added to those of the resolution below or beside."""
+
+    def __init__(
+        self, in_channel: int, style_dim: int, upsample: bool = True, blur_kernel: Sequence[int] = _BLUR
+    ) -> None:
+        super().__init__()
+        if upsample and len(blur_kernel) != len(_BLUR):
+            raise ValueError(f"ToRGB: blur_kernel must have {len(_BLUR)} taps, got {list(blur_kernel)}")
+        self.upsample: Upsample | Literal[False] = Upsample(blur_kernel) if upsample else False
+        self.conv = ModulatedConv1x1(in_channel, _COLOURS, style_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, _COLOURS, 1, 1))
+
+    def forward(self, input: Tensor, style: Tensor, skip: Tensor | None = None) -> Tensor:
+        """input [B,I,H,W], style [B,style_dim], skip [B,3,H,W], with upsample [B,3,H/2,W/2] -> [B,3,H,W]."""
+        if _covers_to_rgb(self, input, style, skip):
+            return _to_rgb(self, input, style, skip)
+        y = self.conv(input, style) + self.bias
+        if skip is None:
+            return y
+        return y + (self.upsample(skip) if self.upsample else skip)
+
+
+class ConLinear(nn.Module):
+    """A 1x1 convolution."""
+
+    def __init__(self, ch_in: int, ch_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(ch_in, ch_out, kernel_size=1)
+        bound = _FREQUENCY_BOUND / math.sqrt(ch_in)
+        nn.init.uniform_(self.conv.weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B,I,H,W] -> [B,O,H,W]."""
+        return self.conv(x)
+
+
+class LFF(nn.Module):
+    """CIPS's Fourier features: the sine of a 1x1 convolution of coordinates, with its constructor, keys and forward."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.ffm, self.activation = ConLinear(_COORDINATES, hidden_size), SinActivation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Coordinates x [B,2,H,W] -> [B,hidden_size,H,W]."""
+        return _lff(self, x)
 
 
 def _convolve(conv: Any, input: Tensor, style: Tensor, **epilogue: Any) -> Tensor:

@@ -15,6 +15,7 @@ from ._adapter import Adapter, guarded_forward, unlike
 from ._covers import dense, one_dtype
 from ._layers import film
 from .stylesdf_rendering import volume_integration as volume_integration
+from .stylesdf_rendering import volume_integration_cips3dpp as volume_integration_cips3dpp
 
 _STYLE_INIT_SCALE = 0.25
 _INIT_SLOPE = 0.2

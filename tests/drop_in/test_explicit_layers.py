@@ -26,6 +26,7 @@ SAMPLES, COLUMNS = (3 * B, I, SIDE, SIDE), (B, I, N)
         (drop_in.cips3d.SinStyleMod, cips3d.SinStyleMod, (I, O, 1, W, True, False, True), (POINTS, CODES)),
         (drop_in.cips3d.Modulated_FC_Conv, cips3d.Modulated_FC_Conv, (I, O, 1, W, True), (POINTS, CODES)),
         (drop_in.cips3d.Modulated_FC_Conv, cips3d.Modulated_FC_Conv, (I, O), ((B, I), (B, I))),
+        (drop_in.cips.LFF, cips.LFF, (O,), ((B, 2, SIDE, SIDE),)),
         (drop_in.stylesdf.FiLMSiren, stylesdf.FiLMSiren, (I, W, W), ((B, 2, 3, N, I), CODES)),
         (drop_in.stylegan.ToRGBLayer, stylegan.ToRGBLayer, (I, O, W, 1, 0.5), (PICTURES, CODES)),
         (drop_in.stylegan.SynthesisLayer, stylegan.SynthesisLayer, (I, O, W, SIDE, 1), (PICTURES, CODES)),
@@ -117,6 +118,46 @@ def test_modulated_conv_of_a_kernel_of_1(demodulate):
     torch.testing.assert_close(ours(*inputs), host(*inputs), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("activation", [None, "sin", "sinrelu"])
+def test_styled_conv(activation):
+    ours = drop_in.cips.StyledConv(I, O + 1, 1, W, activation=activation)
+    host = cips.StyledConv(I, O + 1, 1, W, activation)
+    torch.nn.init.ones_(host.noise.weight)
+    ours.load_state_dict(host.state_dict(), strict=True)
+    inputs, results = (torch.randn(PICTURES), torch.randn(CODES)), []
+    for layer in (ours, host):
+        torch.manual_seed(3)
+        results.append((layer(*inputs), torch.get_rng_state()))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+    noise = torch.randn(B, 1, SIDE, SIDE)
+    torch.testing.assert_close(ours(*inputs, noise), host(*inputs, noise), rtol=1e-4, atol=1e-4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # noise and bias bring the product back to float32
+        assert ours(*inputs).dtype == host(*inputs).dtype == torch.float32
+
+
+def test_to_rgb():
+    ours, host = drop_in.cips.ToRGB(I, W, upsample=False), cips.ToRGB(I, 3, W)
+    ours.load_state_dict(host.state_dict(), strict=True)
+    inputs = torch.randn(PICTURES), torch.randn(CODES), torch.randn(B, 3, SIDE, SIDE)
+    for given in (inputs[:2], inputs):
+        torch.testing.assert_close(ours(*given), host(*given), rtol=1e-4, atol=1e-4)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert ours(*given).dtype == host(*given).dtype == torch.float32
+
+
+def test_to_rgb_with_the_colours_of_half_the_resolution():
+    """Zeros between pixels, then the filter [1,3,3,1] x [1,3,3,1] / 16 over two columns before and one behind."""
+    layer = drop_in.cips.ToRGB(I, W)
+    picture, code, skip = torch.randn(B, I, 4, 6), torch.randn(CODES), torch.randn(B, 3, 2, 3)
+    spread = torch.zeros(B, 3, 4, 6)
+    spread[:, :, ::2, ::2] = skip
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
+    kernel = torch.outer(taps, taps).expand(3, 1, 4, 4)
+    expected = torch.nn.functional.conv2d(torch.nn.functional.pad(spread, (2, 1, 2, 1)), kernel, groups=3)
+    torch.testing.assert_close(layer(picture, code, skip) - layer(picture, code), expected, rtol=1e-4, atol=1e-5)
+    assert list(layer.state_dict())[:2] == ["bias", "upsample.kernel"]
+
+
 def test_initial_values_are_the_hosts():
     """Bounds and deviations, as their papers and code have them."""
     torch.manual_seed(0)
@@ -151,6 +192,12 @@ def test_modulated_fc_conv_loads_the_weights_of_grouped_convolutions():
 
 
 def test_larger_kernels_are_refused():
+    with pytest.raises(ValueError, match="take the host's"):
+        drop_in.cips.StyledConv(I, O, 3, W)
+    with pytest.raises(ValueError, match="activation must be None"):
+        drop_in.cips.StyledConv(I, O, 1, W, activation="relu")
+    with pytest.raises(ValueError, match="blur_kernel must have 4 taps"):
+        drop_in.cips.ToRGB(I, W, blur_kernel=[1, 2, 1])
     with pytest.raises(ValueError, match="kernel_size must be 1"):
         drop_in.cips3d.SinStyleMod(I, O, 3)
     with pytest.raises(ValueError, match="use_style_fc needs style_dim"):
