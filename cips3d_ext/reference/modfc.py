@@ -102,8 +102,10 @@ def modfc_backward(
     grad_y + grad_rgb to_rgb.
     If the forward kept them: linear = x (W m)^T; branches, where act is no sine: bytes of (v <= 0) + 2 (|y| > clamp).
     """
-    wide_x, wide_weight, m = widen(x), scale * widen(weight), widen(style) + style_offset
-    d = _demodulation(wide_weight, m, eps) if demodulate else None
+    wide_x, m = widen(x), widen(style) + style_offset
+    wide_weight = widen(weight) if scale == 1 else scale * widen(weight)
+    squares = wide_weight.square()
+    d = _demodulation(squares, m, eps) if demodulate else None
     scaled_weight = wide_weight if d is None else d.unsqueeze(-1) * wide_weight
     weights = scaled_weight * m.unsqueeze(1)
 
@@ -138,7 +140,7 @@ def modfc_backward(
     gradients = (
         lambda: grad_v @ weights,
         lambda: scale * _gradient_of_weight(grad_weights(), wide_weight, scaled_weight, m, d),
-        lambda: _gradient_of_modulation(grad_weights(), wide_weight, scaled_weight, m, d),
+        lambda: _gradient_of_modulation(grad_weights(), scaled_weight, squares, m, d),
         lambda: grad_v.sum((0, 1)),
         grad_v,
         grad_skip,
@@ -159,18 +161,18 @@ def _gradient_of_weight(
 
 
 def _gradient_of_modulation(
-    grad_weights: Tensor, weight: Tensor, scaled_weight: Tensor, m: Tensor, d: Tensor | None
+    grad_weights: Tensor, scaled_weight: Tensor, squares: Tensor, m: Tensor, d: Tensor | None
 ) -> Tensor:
     """That of m [B,I] from that of V = d W m."""
     through_weight = grad_weights * scaled_weight
     if d is None:
         return through_weight.sum(1)
-    return through_weight.sum(1) + 2 * m * (_gradient_of_q(through_weight, m, d) @ weight.square())
+    return through_weight.sum(1) + 2 * m * (_gradient_of_q(through_weight, m, d) @ squares)
 
 
 def _gradient_of_q(through_weight: Tensor, m: Tensor, d: Tensor) -> Tensor:
     """[B,O] from V's gradient times d W: summed with m over I it is d's times d."""
-    return -0.5 * d.square() * (through_weight @ m.unsqueeze(-1)).squeeze(-1)
+    return -0.5 * d.square() * (through_weight * m.unsqueeze(1)).sum(-1)
 
 
 def _gradient_of_y(grad_y: Tensor | None, grad_rgb: Tensor | None, to_rgb: Tensor | None) -> Tensor:
@@ -198,7 +200,7 @@ def prefer_scaled_form(rows: int, in_features: int, out_features: int) -> bool:
 def _scaled_form(x: Tensor, weight: Tensor, modulation: Tensor, demodulate: bool, eps: float) -> Tensor:
     """d * ((x * modulation) W^T): one weight matrix for the whole batch."""
     y = (x * modulation.unsqueeze(1)) @ weight.T
-    return y * _demodulation(weight, modulation, eps).unsqueeze(1) if demodulate else y
+    return y * _demodulation(weight.square(), modulation, eps).unsqueeze(1) if demodulate else y
 
 
 def _per_sample_form(x: Tensor, weight: Tensor, modulation: Tensor, demodulate: bool, eps: float) -> Tensor:
@@ -209,9 +211,9 @@ def _per_sample_form(x: Tensor, weight: Tensor, modulation: Tensor, demodulate: 
     return x @ weights.mT
 
 
-def _demodulation(weight: Tensor, modulation: Tensor, eps: float) -> Tensor:
-    """d [B,O] = rsqrt(sum_I (W * modulation)^2 + eps)."""
-    return torch.rsqrt(modulation.square() @ weight.square().T + eps)
+def _demodulation(squares: Tensor, modulation: Tensor, eps: float) -> Tensor:
+    """d [B,O] = rsqrt(sum_I (W * modulation)^2 + eps), of squares W^2 [O,I]."""
+    return torch.rsqrt(modulation.square() @ squares.T + eps)
 
 
 def _activate(v: Tensor, activation: str, alpha: float) -> Tensor:

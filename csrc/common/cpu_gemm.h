@@ -6,7 +6,7 @@
 //           accumulate_transposed: C += A^T B
 // Axes      A [rows, depth], B [depth, columns]; working memory padded as in cpu_tiles.h
 // Numerics  one accumulator per element of C, summed in the order of depth (by pairs for bfloat16), in T = float or
-//           double
+//           double; accumulate_transposed adds the sum of its rows to C, which is rounded once a tile and not once a row
 #pragma once
 #include "common/cpu_destination.h"
 #include "common/cpu_tiles.h"
@@ -89,11 +89,12 @@ CIPS3D_INLINE void multiply_add(Vec<Compute<E>> (&acc)[kBlockRows][kVectors], co
 }
 
 template <int kVectors, class T>
-CIPS3D_INLINE void load_block(Vec<T> (&acc)[kBlockRows][kVectors], const T* c, int64_t stride) {
+CIPS3D_INLINE void add_block(const Vec<T> (&acc)[kBlockRows][kVectors], T* c, int64_t stride) {
 #pragma GCC unroll 8
   for (int i = 0; i < kBlockRows; ++i)
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) acc[i][v] = load(c + i * stride + v * kLanes<T>);
+    for (int v = 0; v < kVectors; ++v)
+      store(c + i * stride + v * kLanes<T>, load(c + i * stride + v * kLanes<T>) + acc[i][v]);
 }
 template <int kVectors, class T>
 CIPS3D_INLINE void store_block(const Vec<T> (&acc)[kBlockRows][kVectors], T* c, int64_t stride) {
@@ -103,7 +104,7 @@ CIPS3D_INLINE void store_block(const Vec<T> (&acc)[kBlockRows][kVectors], T* c, 
     for (int v = 0; v < kVectors; ++v) store(c + i * stride + v * kLanes<T>, acc[i][v]);
 }
 
-// Brings a block that is about to be loaded into L1: sums of wide layers lie in L3, and products hide its latency.
+// Brings a block that is about to be added to into L1: sums of wide layers lie in L3, and products hide its latency.
 template <int kVectors, class T>
 CIPS3D_INLINE void prefetch_block(const T* c, int64_t stride) {
   constexpr int kLine = 64, kForWriting = 1, kIntoL1 = 3;
@@ -195,11 +196,10 @@ CIPS3D_INLINE void accumulate_transposed_panel(int64_t steps, int64_t a_columns,
                                                const Unit<E>* b, Compute<E>* c, int64_t c_stride) {
   using T = Compute<E>;
   for (int64_t i = 0; i < a_columns; i += kBlockRows) {
-    Vec<T> acc[kBlockRows][kVectors];
-    load_block<kVectors>(acc, c + i * c_stride, c_stride);
-    if (i + kBlockRows < a_columns) prefetch_block<kVectors>(c + (i + kBlockRows) * c_stride, c_stride);
+    Vec<T> acc[kBlockRows][kVectors] = {};
+    prefetch_block<kVectors>(c + i * c_stride, c_stride);
     multiply_add<kVectors, E>(acc, a + i, int64_t{1}, a_stride, b, kPanel<T>, steps);
-    store_block<kVectors>(acc, c + i * c_stride, c_stride);
+    add_block<kVectors>(acc, c + i * c_stride, c_stride);
   }
 }
 
