@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ._adapter import FAMILIES, STRANGER, Adapter
 from ._hosts import ADAPTERS
@@ -92,6 +93,15 @@ def _candidates(model: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield name, thing
 
 
+def _changed(thing: Any) -> str:
+    """Why an object is no longer what its class makes of it, "" if it is."""
+    if "forward" in vars(thing):
+        return "its forward is replaced on the instance"
+    # Its class is made for it alone, and removing the parametrization gives it the class below, whatever that is then.
+    parametrized = isinstance(thing, nn.Module) and parametrize.is_parametrized(thing)
+    return "its parameters are parametrized" if parametrized else ""
+
+
 def _examine(name: str, thing: Any, wanted: frozenset[str], found: list[_Found], report: Report) -> None:
     """Adds what becomes of one object to `found` and `report`."""
     host = host_class(thing)
@@ -103,7 +113,7 @@ def _examine(name: str, thing: Any, wanted: frozenset[str], found: list[_Found],
         if not families:
             continue
         families |= families_of(thing)
-        reason = "its forward is replaced on the instance" if "forward" in vars(thing) else adapter.misfit(thing)
+        reason = _changed(thing) or adapter.misfit(thing)
         if not reason and isinstance(thing, nn.Module) and not families <= families_of(thing):
             reason = difference(thing, adapter, families)
         if not reason:

@@ -27,6 +27,7 @@ from ._averages import only_averages
 from ._covers import enough_points
 from ._rebinding import Rebinder, methods_of, reachable
 from ._samples import NotCovered
+from ._trial import neutral
 
 # Two orders of float32 operations differ by far less, other formulas by far more.
 _TOLERANCE = 1e-4
@@ -269,9 +270,8 @@ def _difference(host: types.FunctionType, known: Known, cls: type | None) -> str
     """How the host's function differs from ours on a few small calls, "" if it does not."""
     ours = _bound(known, host)
     names = inspect.signature(host).parameters
-    state = torch.random.default_generator.get_state()
     try:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        with neutral():
             for case in known.cases(cls):
                 given = {name: value for name, value in case.items() if name in names}
                 own, own_state = _seeded(host, given)
@@ -281,8 +281,6 @@ def _difference(host: types.FunctionType, known: Known, cls: type | None) -> str
                     return problem
     except Exception as error:  # whatever a look-alike raises
         return f"a trial call fails: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-    finally:
-        torch.random.default_generator.set_state(state)
     return ""
 
 

@@ -6,9 +6,10 @@ too; the layer, its buffers, hooks and the random number generators are left alo
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -51,13 +52,28 @@ def _resident(buffer: Tensor | None) -> Tensor | None:
     return buffer.detach().to("cpu", dtype, copy=True)
 
 
+@contextlib.contextmanager
+def neutral() -> Iterator[None]:
+    """What a trial runs in, whatever its caller has set: the CPU, float32, no gradients, no autocast.
+
+    The random numbers go on from where they were.
+    """
+    state, dtype = torch.random.default_generator.get_state(), torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.random.default_generator.set_state(state)
+
+
 def difference(module: nn.Module, adapter: Adapter, families: frozenset[str]) -> str:
     """How the accelerated forward of `module` differs from its own on a few random inputs; "" if it does not."""
     if adapter.trial is None:
         return ""
-    state = torch.random.default_generator.get_state()
     try:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        with neutral():
             copied = shadow(module, torch.Generator().manual_seed(_SEED))
             torch.random.default_generator.manual_seed(_SEED)
             args = adapter.trial(copied)
@@ -68,8 +84,6 @@ def difference(module: nn.Module, adapter: Adapter, families: frozenset[str]) ->
             ours = _run(adapter.members(type(copied), families)["forward"].fused, copied, args)
     except Exception as error:  # whatever a look-alike's forward raises
         return f"a trial call fails: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-    finally:
-        torch.random.default_generator.set_state(state)
     if type(own) is not type(ours):
         return f"its forward returns {type(own).__name__}, not {type(ours).__name__}"
     pairs = [(own, ours)] if isinstance(own, Tensor) else list(zip(own, ours, strict=True))

@@ -270,6 +270,8 @@ def _covers_to_rgb(module: Any, input: Any, style: Any, skip: Any = None) -> boo
 
 
 def _covers_lff(module: Any, x: Any) -> bool:
+    if type(module.ffm.conv) is not nn.Conv2d:
+        return False
     weight = module.ffm.conv.weight
     return (
         dense(x, weight)

@@ -199,7 +199,8 @@ def _pre_sin(module: Any, x: Tensor, style: Tensor) -> Tensor:
 
 def _covers_film(module: Any, x: Any, style: Any) -> bool:
     return (
-        dense(x, style, module.linear.weight)
+        type(module.linear) is nn.Linear
+        and dense(x, style, module.linear.weight)
         and x.dim() in (2, 3)
         and style.dim() == 2
         and style.shape[0] == x.shape[0]

@@ -32,6 +32,8 @@ def _film(module: Any, x: Tensor, freq: Tensor, phase_shift: Tensor) -> Tensor:
 
 
 def _covers(module: Any, x: Any, freq: Any, phase_shift: Any) -> bool:
+    if type(module.layer) is not nn.Linear:  # replaced since, as by a low-rank update
+        return False
     weight = module.layer.weight
     return (
         dense(x, weight, freq, phase_shift)

@@ -179,6 +179,46 @@ def test_hooks_of_the_inner_layer_are_not_left_out():
     assert calls(layer, *inputs()) == 1
 
 
+def test_an_inner_layer_that_is_replaced_later_is_called():
+    """As by a low-rank update of a generator that is already accelerated."""
+
+    class Shifted(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    for layer, name, args in (
+        (pigan.FiLMLayer(3, 8), "layer", inputs()),
+        (cips3d.FiLMLayer(3, 8, 4), "linear", [torch.randn(2, 5, 3), torch.randn(2, 4)]),
+    ):
+        host = copy.deepcopy(layer)
+        cips3d_ext.accelerate(layer)
+        for replacement in (Shifted(3, 8), nn.Sequential(nn.Linear(3, 8))):
+            setattr(layer, name, replacement)
+            setattr(host, name, replacement)
+            assert calls(layer, *args) == 0 and torch.equal(layer(*args), host(*args))
+
+
+def test_a_parametrized_layer_is_left_alone():
+    """Its class is made for it; removing the parametrization puts the class below in its place."""
+    layer = cips3d.SinStyleMod(3, 8)
+    nn.utils.parametrizations.weight_norm(layer)
+    assert "parametrized" in cips3d_ext.accelerate(layer).skipped[0].reason
+    nn.utils.parametrize.remove_parametrizations(layer, "weight")
+    assert type(layer) is cips3d.SinStyleMod and cips3d_ext.accelerate(layer).swapped
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_default_dtype_and_device_of_the_caller_do_not_matter(dtype):
+    network = model()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            assert len(cips3d_ext.accelerate(network).swapped) == 2
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_forward_replaced_on_the_instance_stays():
     layer = model()["field"][0]
     layer.forward = lambda *args: "mine"

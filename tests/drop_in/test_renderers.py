@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import cips3d_ext
+from cips3d_ext.drop_in import _functions
 from cips3d_ext.testing import assert_close
 from tests.drop_in.checks import CountedOps
 from tests.drop_in.hosts import cips3d_rendering as cips3d
@@ -243,6 +244,17 @@ def test_few_points_in_a_large_grid_are_read_by_the_host_on_a_cpu():
         pigan.CALLS.clear()
         model.siren(torch.rand(1, 20, 3))
         assert len(pigan.CALLS) == calls
+
+
+def test_verdicts_on_functions_do_not_depend_on_the_callers_default_device():
+    class Generator(pigan.ImplicitGenerator3d):
+        """Of another class, since a verdict on a class is kept."""
+
+    _functions._judge.cache_clear()
+    model = Generator()
+    with torch.device("meta"):
+        report = cips3d_ext.accelerate(model)
+    assert [entry.reason for entry in report.swapped] == ["sample_pdf, volume_render", "sample_volume"]
 
 
 def test_methods_behind_decorators_and_families():
