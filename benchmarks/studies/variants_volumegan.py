@@ -10,7 +10,7 @@ SUBJECT = Subject(
         "volumegan": [],
         "no-volume": ["generator.volume_channels=0"],
         "volume-4": ["generator.volume_side=4"],
-        "volume-8": ["generator.volume_side=8"],
+        "volume-16": ["generator.volume_side=16"],
         "renderer-1": ["generator.renderer_layers=1"],
         "renderer-4": ["generator.renderer_layers=4"],
     },
@@ -18,7 +18,7 @@ SUBJECT = Subject(
         "volumegan-volume": Study(
             "VolumeGAN: the feature volume and its resolution",
             "With the volume pictures are better and keep their shape as they turn, the more so the finer it is.",
-            ("no-volume", "volume-4", "volume-8"),
+            ("no-volume", "volume-4", "volume-16"),
         ),
         "volumegan-renderer": Study(
             "VolumeGAN: depth of the neural renderer",

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cips3d.models.stylegan2 import upsample
 from cips3d.models.volumegan import VolumeganGenerator, VolumeganGeneratorConfig
 from cips3d.models.volumegan.volume import FeatureVolume
 from cips3d.render import Camera
@@ -154,6 +155,14 @@ def test_new_layers_fade_in_over_the_picture_before():
     doubled = F.interpolate(before, scale_factor=2, mode="nearest")
     same(render(generator, resolution=16, alpha=0.25).image, 0.25 * after + 0.75 * doubled)
     same(render(generator, resolution=4, alpha=0.25).image, render(generator, resolution=4).image)
+
+
+def test_new_layers_can_begin_as_the_picture_before():
+    generator = make(dataclasses.replace(CONFIG, colour_gain=0.0))
+    small, large = (render(generator, resolution=side).image for side in (4, 16))
+    same(large, upsample(upsample(small)))
+    painted = render(make(), resolution=16).image
+    assert (painted - large).abs().mean() > 0.01
 
 
 def test_without_the_volume_points_are_all_the_field_sees():

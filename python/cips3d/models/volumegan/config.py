@@ -34,6 +34,7 @@ class VolumeganGeneratorConfig:
     rgb_head: bool = False  # the raw picture is a linear map of the feature; else the feature's first three numbers
     renderer_channels: tuple[int, ...] = (512, 256, 128)  # of pictures of side 2, 4, 8 ... times nerf_side
     renderer_layers: int = 2  # for each of these sides
+    colour_gain: float = 1.0  # of each side's initial map to colours; 0: a side begins with the picture before it
     box_side: float = 0.3  # cube that meshes are taken from
     near: float = 0.8  # ray interval, distance from the camera
     far: float = 1.2

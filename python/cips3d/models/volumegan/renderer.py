@@ -62,6 +62,9 @@ class NeuralRenderer(nn.Module):
             RendererBlock(i, o, config.nerf_side << (k + 1), config.shape_style_dim, config.renderer_layers, impl)
             for k, (i, o) in enumerate(zip(widths[:-1], widths[1:], strict=True))
         )
+        with torch.no_grad():
+            for block in self.blocks_for(config.max_side):
+                block.colours.weight.mul_(config.colour_gain)
 
     def blocks_for(self, side: int) -> list[RendererBlock]:
         """The blocks of a picture of that side: none up to nerf_side. Raises ValueError for sides without layers."""

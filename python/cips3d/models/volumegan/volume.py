@@ -40,7 +40,7 @@ class FeatureVolume(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         scales, shifts = (part.split(self.widths, 1) for part in self.affine(w).chunk(2, 1))
-        x = self.const.expand(len(w), -1, -1, -1, -1)
+        x: Tensor = self.const  # one for all images up to the first scale
         for stage, conv in enumerate(self.convs):
             x = conv(F.interpolate(x, scale_factor=2, mode="nearest") if stage else x)
             scale, shift = (each[stage][..., None, None, None] for each in (scales, shifts))
