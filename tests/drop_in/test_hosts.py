@@ -10,7 +10,7 @@ from torch import nn
 import cips3d_ext
 from tests.drop_in.cases import CASES, MANY, SIDE, B, I, N, O, W
 from tests.drop_in.checks import CountedOps, accelerated, tensors_of
-from tests.drop_in.hosts import cips, cips3d, epigraf, stylegan, stylenerf, volumegan
+from tests.drop_in.hosts import cips, cips3d, epigraf, pigan, stylegan, stylenerf, stylesdf, volumegan
 
 
 def with_gain(layer: nn.Module, gain: float) -> nn.Module:
@@ -49,6 +49,15 @@ def test_a_trial_runs_our_op_also_where_a_call_of_its_size_would_not():
     """On a CPU few colours of many channels run the host's product; on a GPU they would have run another formula."""
     report = cips3d_ext.accelerate(cips.BoundedToRGB(32, 3, W))
     assert "computes something else" in {entry.name: entry.reason for entry in report.skipped}[""]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [pigan.FiLMLayer(256, 256), cips3d.FiLMLayer(256, 256, 512), stylesdf.FiLMSiren(256, 256, 256)],
+    ids=lambda layer: type(layer).__module__.rsplit(".", 1)[-1],
+)
+def test_sines_of_published_widths_pass_their_trial(layer):
+    cips3d_ext.accelerate(layer, strict=True)
 
 
 def calls(layer: nn.Module, *args, **kwargs) -> int:
