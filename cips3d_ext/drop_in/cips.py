@@ -266,7 +266,8 @@ def _is_picture_noise(module: Any, noise: Any, input: Tensor) -> bool:
 
 
 def _covers_to_rgb(module: Any, input: Any, style: Any, skip: Any = None) -> bool:
-    return _covers(module.conv, input, style) and autocast_dtype(input) is None and unhooked(module.conv)
+    known = skip is None or hasattr(module, "upsample")  # which rosinality's first one does not have
+    return known and _covers(module.conv, input, style) and autocast_dtype(input) is None and unhooked(module.conv)
 
 
 def _covers_lff(module: Any, x: Any) -> bool:
@@ -297,7 +298,7 @@ def _styled_misfit(module: Any) -> str:
 
 
 def _to_rgb_misfit(module: Any) -> str:
-    if reason := unlike(module, _to_rgb, "conv", "bias", "upsample"):
+    if reason := unlike(module, _to_rgb, "conv", "bias"):
         return reason
     return _conv_misfit(module.conv)
 

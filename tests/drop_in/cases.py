@@ -85,6 +85,7 @@ CIPS_CASES = [
     modfc("CIPS-styled-sin", lambda: cips.StyledConv(I, O, 1, W, "sin"), draw(PICTURES, CODES)),
     modfc("CIPS-styled-sinrelu", lambda: cips.StyledConv(I, O + 1, 1, W, "sinrelu"), draw(PICTURES, CODES)),
     modfc("CIPS-rgb", lambda: cips.ToRGB(I, O, W), draw(PICTURES, CODES)),
+    modfc("StyleGAN2-rgb-first", lambda: cips.first_to_rgb(I, O, W), draw(PICTURES, CODES)),
     modfc("CIPS-rgb-skip", lambda: cips.ToRGB(I, O, W, True), lambda: draw(PICTURES, CODES, (B, O, 1, 1))()[:2]),
 ]
 STYLEGAN_CASES = [

@@ -97,6 +97,13 @@ class ToRGB(nn.Module):
         return y if skip is None else y + (self.upsample(skip) if self.upsample else skip)
 
 
+def first_to_rgb(in_channel, out_channel, style_dim):
+    """rosinality's first one: nothing comes before it, and it has nothing to upsample with."""
+    layer = ToRGB(in_channel, out_channel, style_dim)
+    del layer.upsample
+    return layer
+
+
 class BoundedToRGB(ToRGB):
     """Another repository's, called ToRGB there."""
 
