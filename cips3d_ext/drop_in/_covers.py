@@ -14,7 +14,6 @@ _MANY_SAMPLES = 4  # the host makes a weight for each, which then takes longer t
 _MANY_ROWS = 1024  # 512 to 512 for 64 points of one sample takes 1.9 times as long as the host's, 1024 as long
 _TEXELS_A_POINT = 32  # with 40 sampling takes 1.0 to 1.4 times as long as the host's, with 20 0.7
 _TEXELS_A_TRAINED_POINT = 80  # forward and backward: with 120 1.0 to 2.2 times, with 40 0.5 to 0.9
-_FEWEST_OUTPUTS = 2  # a half of the inputs; 512 to 96 channels take 1.2 times as long as the host's, 512 to 512 0.9
 
 
 def dense(*tensors: Any) -> bool:
@@ -46,12 +45,6 @@ def autocast_dtype(tensor: Tensor) -> torch.dtype | None:
     device = tensor.device.type
     active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if active and tensor.dtype != torch.float64 else None
-
-
-def worthwhile(x: Tensor, outputs: int) -> bool:
-    """Whether modfc pays on x [B,I,*], whose channels come second: on a CPU not where outputs, as colours, are much
-    fewer than inputs, since bringing the inputs' channels last then costs more than the product."""
-    return x.device.type != "cpu" or _FEWEST_OUTPUTS * outputs >= x.shape[1]
 
 
 def enough_rows(x: Tensor, inputs: int) -> bool:

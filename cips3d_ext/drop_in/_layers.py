@@ -35,34 +35,6 @@ def film(x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor, beta: Te
     return y.to(torch.promote_types(y.dtype, torch.promote_types(gamma.dtype, beta.dtype)))
 
 
-class _Transposed(torch.autograd.Function):
-    """x [B,M,N] -> [B,N,M], contiguous, on a CPU: torch copies matrices in blocks, twice as fast as a batch of them."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        result = x.new_empty(x.shape[0], x.shape[2], x.shape[1])
-        for to, matrix in zip(result, x, strict=True):
-            to.copy_(matrix.T)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return transposed(grad.contiguous())
-
-
-def transposed(x: Tensor) -> Tensor:
-    """x [B,M,N] -> [B,N,M], contiguous."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return x.transpose(1, 2).contiguous()
-    return _Transposed.apply(x)
-
-
-def film_channels_first(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """sin(W x + bias) where channels come second: x [B,I,*], weight [O,I] -> [B,O,*], contiguous."""
-    y = film_sine(transposed(x.flatten(2)), weight, bias)
-    return transposed(y).view(x.shape[0], weight.shape[0], *x.shape[2:])
-
-
 def modfc_channels_first(
     x: Tensor,
     weight: Tensor,
@@ -76,13 +48,11 @@ def modfc_channels_first(
     B is a multiple of B', each style serves B / B' consecutive rows. noise: [B,1,*], or [1,1,*] for all. Outside of
     autocast everything is computed in x's dtype.
     """
-    B, points = x.shape[0], x.shape[2:].numel()
-    samples, O = style.shape[0], weight.shape[0]
-    rows = transposed(x.flatten(2)).view(samples, -1, x.shape[1])
-    if noise is not None:
-        noise = noise.expand(B, *noise.shape[1:]).reshape(samples, -1, 1)
-    tensors = [rows, weight, style, bias, noise]
+    B, samples, O = x.shape[0], style.shape[0], weight.shape[0]
+    if samples != B:
+        style = style.repeat_interleave(B // samples, 0)
+    tensors = [x.flatten(2), weight, style, bias, noise if noise is None else noise.flatten(2)]
     if autocast_dtype(x) is None:
         tensors = [t if t is None else t.to(x.dtype) for t in tensors]
-    y = modfc(*tensors, **options)  # type: ignore[arg-type]
-    return transposed(y.view(B, points, O)).view(B, O, *x.shape[2:])
+    y = modfc(*tensors, channels_first=True, **options)  # type: ignore[arg-type]
+    return y.view(B, O, *x.shape[2:])

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, lacks, unlike
-from ._covers import autocast_dtype, dense, one_dtype, unhooked, worthwhile
-from ._layers import EqualLinear, film_channels_first, modfc_channels_first
+from ._covers import autocast_dtype, dense, one_dtype, unhooked
+from ._layers import EqualLinear, modfc_channels_first
 
 _SLOPE = 0.2
 _LRELU = {"activation": "lrelu", "alpha": _SLOPE}
@@ -229,7 +229,8 @@ def _to_rgb(module: Any, input: Tensor, style: Tensor, skip: Any = None) -> Tens
 
 
 def _lff(module: Any, x: Tensor) -> Tensor:
-    return film_channels_first(x, module.ffm.conv.weight[:, :, 0, 0], module.ffm.conv.bias)
+    weight, bias = module.ffm.conv.weight[:, :, 0, 0], module.ffm.conv.bias
+    return modfc_channels_first(x, weight, x.new_ones(x.shape[:2]), bias, demodulate=False, activation="sin")
 
 
 def _covers(conv: Any, input: Any, style: Any) -> bool:
@@ -239,7 +240,6 @@ def _covers(conv: Any, input: Any, style: Any) -> bool:
         and style.dim() == 2
         and style.shape[0] == input.shape[0]
         and one_dtype(input, style, conv.weight)
-        and worthwhile(input, conv.weight.shape[1])
     )
 
 
@@ -329,7 +329,7 @@ ADAPTERS = (
         guarded_forward(_covers_to_rgb, _to_rgb), lambda shadow: _conv_trial(shadow.conv),
     ),
     Adapter(
-        "CIPS", ("LFF",), ("film_sine",), _lff_misfit,
+        "CIPS", ("LFF",), ("modfc",), _lff_misfit,
         guarded_forward(_covers_lff, _lff), lambda shadow: (torch.randn(2, shadow.ffm.conv.weight.shape[1], 2, 3),),
     ),
 )  # fmt: skip

@@ -5,7 +5,9 @@
     rgb = y to_rgb^T
 
 x [B,N,I], weight [O,I], style [B,I], bias [O], noise broadcastable to y [B,N,O], skip [B,N,O], to_rgb [K,O]: rgb
-[B,N,K] of few colours, from y before it is rounded, while it is at hand. Gradients: all seven, first and second order.
+[B,N,K] of few colours, from y before it is rounded, while it is at hand. With channels_first, as pictures [B,C,H,W]
+are, x [B,I,N], noise, skip and y [B,O,N], without to_rgb: CPU kernels read and write these as they are, CUDA kernels
+work on rows, and transpose on either side. Gradients: all seven, first and second order.
 Under autocast it runs in the active dtype; float16 and bfloat16 compute in float32
 (on CPUs with AVX512_BF16 the operands of bfloat16 products are rounded).
 
@@ -33,7 +35,7 @@ MOST_COLOURS = 4  # K: the kernels hold one sum of each in registers
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor style, Tensor? bias, Tensor? noise, Tensor? skip, Tensor? to_rgb, float scale, "
     "float style_offset, bool demodulate, float eps, str activation, float alpha, float gain, float? clamp, "
-    "bool reduced_precision"
+    "bool reduced_precision, bool channels_first"
 )
 SCHEMA = f"modfc({_ARGUMENTS}, str keep) -> (Tensor y, Tensor rgb, Tensor kept, Tensor demodulation)"
 SCHEMA_BACKWARD = (
@@ -51,6 +53,15 @@ class ModfcRgb(NamedTuple):
     rgb: Tensor
 
 
+def _shape(x: Tensor, weight: Tensor, channels_first: bool) -> tuple[int, int, int]:
+    """Of y."""
+    return (x.shape[0], weight.shape[0], x.shape[2]) if channels_first else (*x.shape[:2], weight.shape[0])
+
+
+def _axes(channels_first: bool) -> str:
+    return "[B,O,N]" if channels_first else "[B,N,O]"
+
+
 def _check(
     x: Tensor,
     weight: Tensor,
@@ -60,16 +71,20 @@ def _check(
     to_rgb: Tensor | None,
     activation: str,
     clamp: float | None,
+    channels_first: bool,
 ) -> None:
     check_choice("modfc", "activation", activation, ACTIVATIONS)
-    check_shape("modfc", "x", x, "[B,N,I]", None, None, None)
-    check_shape("modfc", "weight", weight, "[O,I]", None, x.shape[2])
-    check_shape("modfc", "style", style, "[B,I]", x.shape[0], x.shape[2])
+    check_shape("modfc", "x", x, "[B,I,N]" if channels_first else "[B,N,I]", None, None, None)
+    inputs = x.shape[1 if channels_first else 2]
+    check_shape("modfc", "weight", weight, "[O,I]", None, inputs)
+    check_shape("modfc", "style", style, "[B,I]", x.shape[0], inputs)
     if bias is not None:
         check_shape("modfc", "bias", bias, "[O]", weight.shape[0])
     if skip is not None:
-        check_shape("modfc", "skip", skip, "[B,N,O]", x.shape[0], x.shape[1], weight.shape[0])
+        check_shape("modfc", "skip", skip, _axes(channels_first), *_shape(x, weight, channels_first))
     if to_rgb is not None:
+        if channels_first:
+            raise ValueError("modfc: to_rgb needs rows x [B,N,I], got channels_first=True; transpose x")
         check_shape("modfc", "to_rgb", to_rgb, "[K,O]", None, weight.shape[0])
         if not 1 <= to_rgb.shape[0] <= MOST_COLOURS:
             raise ValueError(
@@ -87,10 +102,11 @@ def _keep(tensors: Sequence[Tensor | None], options: Sequence[Any]) -> str:
     d's gradient is sum_N grad * linear, or comes from each sample's own weight gradient, [O,I] for a sample.
     """
     x = tensors[0]
-    demodulate, activation, clamp = options[2], options[4], options[7]
+    demodulate, activation, clamp, channels_first = options[2], options[4], options[7], options[9]
     if x is None or x.device.type != "cpu":
         return ""
-    if activation == "sin" or (demodulate and x.shape[1] < _POINTS_FOR_SAMPLE_GRADIENTS):
+    points = x.shape[2 if channels_first else 1]
+    if activation == "sin" or (demodulate and points < _POINTS_FOR_SAMPLE_GRADIENTS):
         return "linear"
     return "demodulation" if activation == "linear" and clamp is None else "branches"
 
@@ -106,13 +122,14 @@ def _fake(
     *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *options, keep = rest
-    _check(x, weight, style, bias, skip, to_rgb, options[4], options[7])
-    shape = (x.shape[0], x.shape[1], weight.shape[0])
+    channels_first = options[9]
+    _check(x, weight, style, bias, skip, to_rgb, options[4], options[7], channels_first)
+    shape = _shape(x, weight, channels_first)
     if noise is not None:
-        check_shape("modfc", "noise", noise, "[B,N,O]", *shape)
+        check_shape("modfc", "noise", noise, _axes(channels_first), *shape)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     kept = {"linear": x.new_empty(shape, dtype=wide), "branches": x.new_empty(shape, dtype=torch.uint8)}
-    d = x.new_empty((shape[0], shape[2]), dtype=wide) if keep and options[2] else x.new_empty(0)
+    d = x.new_empty((shape[0], weight.shape[0]), dtype=wide) if keep and options[2] else x.new_empty(0)
     rgb = x.new_empty(0 if to_rgb is None else (*shape[:2], to_rgb.shape[0]))
     return x.new_empty(shape), rgb, kept.get(keep, x.new_empty(0)), d
 
@@ -152,11 +169,11 @@ register(
 )
 
 
-def _expand(noise: Tensor, shape: tuple[int, int, int]) -> Tensor:
+def _expand(noise: Tensor, shape: tuple[int, int, int], axes: str) -> Tensor:
     try:
         return noise.expand(shape)
     except RuntimeError:
-        wanted = f"broadcastable to [B,N,O] = {list(shape)}"
+        wanted = f"broadcastable to {axes} = {list(shape)}"
         raise ValueError(f"modfc: noise must be {wanted}, got {list(noise.shape)}") from None
 
 
@@ -178,16 +195,18 @@ def _modfc(
     alpha: float = 0.2,
     gain: float = 1.0,
     clamp: float | None = None,
+    channels_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """y and rgb."""
     check_tensors("modfc", x=x, weight=weight, style=style, bias=bias, noise=noise, skip=skip, to_rgb=to_rgb)
     tensors = autocast_to_active(x, weight, style, bias, noise, skip, to_rgb)
     x, weight, style, bias, noise, skip, to_rgb = tensors
     check_one_dtype("modfc", x=x, weight=weight, style=style, bias=bias, noise=noise, skip=skip, to_rgb=to_rgb)
-    _check(x, weight, style, bias, skip, to_rgb, activation, clamp)
+    _check(x, weight, style, bias, skip, to_rgb, activation, clamp, channels_first)
     if noise is not None:
-        noise = _expand(noise, (x.shape[0], x.shape[1], weight.shape[0]))
-    options = (scale, style_offset, demodulate, eps, activation, alpha, gain, clamp, reduced_precision())
+        noise = _expand(noise, _shape(x, weight, channels_first), _axes(channels_first))
+    precision = reduced_precision()
+    options = (scale, style_offset, demodulate, eps, activation, alpha, gain, clamp, precision, channels_first)
     return call("modfc", impl, (x, weight, style, bias, noise, skip, to_rgb), options)
 
 
@@ -207,6 +226,7 @@ def modfc(
     alpha: float = 0.2,
     gain: float = 1.0,
     clamp: float | None = None,
+    channels_first: bool = False,
     impl: str = "auto",
 ) -> Tensor:
     """Modulated fully connected layer: clamp(gain * act(d * (x W'^T) + noise + bias)) + skip.
@@ -225,12 +245,14 @@ def modfc(
         demodulate: divide by the norm of each modulated weight row, d = rsqrt(sum_i W'^2 + eps).
         activation: "linear", "lrelu" (slope alpha), "relu" or "sin".
         gain, clamp: y is multiplied by gain, then limited to [-clamp, clamp].
+        channels_first: x is [B,I,N], noise broadcastable to [B,O,N], skip and y [B,O,N]: pictures, flattened. CPU
+            kernels take them as they are; CUDA kernels work on rows, between copies of x and y (and their gradients).
         impl: "auto" (native kernel if there is one), "fused" (native or RuntimeError), "reference".
 
     torch.set_float32_matmul_precision rules the float32 products of the CUDA kernels as it rules torch's own: exact at
     "highest", on tensor cores with operands of two bfloat16 numbers (16 bits) at "high" and "medium".
 
-    Returns: y [B,N,O] in x's dtype (the active dtype under autocast), contiguous.
+    Returns: y [B,N,O], or [B,O,N], in x's dtype (the active dtype under autocast), contiguous.
     Raises: ValueError for wrong shapes or options, TypeError for dtypes, RuntimeError if impl="fused" is not possible.
     """
     return _modfc(
@@ -250,6 +272,7 @@ def modfc(
         alpha=alpha,
         gain=gain,
         clamp=clamp,
+        channels_first=channels_first,
     )[0]
 
 
@@ -269,7 +292,7 @@ def modfc_with_rgb(
 
     Args:
         to_rgb: [K,O], K from 1 to 4 colours; their bias is left to the caller.
-        options: those of `modfc`, as are the other arguments.
+        options: those of `modfc`, as are the other arguments; there is no channels_first.
 
     Returns: ModfcRgb(y [B,N,O], rgb = y to_rgb^T [B,N,K]), both in x's dtype, contiguous. Where to_rgb requires a
     gradient, y is saved for it: writing to y in place then makes the backward raise, as after torch.exp.

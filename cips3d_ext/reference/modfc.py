@@ -47,6 +47,7 @@ def modfc_with_rgb(
     gain: float = 1.0,
     clamp: float | None = None,
     reduced_precision: bool = False,
+    channels_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """y = clamp(gain * act(d * (x W'^T) + noise + bias)) + skip, rgb = y to_rgb^T.
 
@@ -56,7 +57,9 @@ def modfc_with_rgb(
     -> y [B,N,O] and rgb [B,N,K] (empty [0] without to_rgb) in the dtype of x.
     `activation` is linear, relu, lrelu (slope `alpha`) or sin; `clamp` limits |y| before the skip.
     reduced_precision is a permission for kernels; nothing is rounded here.
+    channels_first: x is [B,I,N], noise (of three axes), skip and y are [B,O,N]; there is no to_rgb.
     """
+    x, noise, skip = _swapped(channels_first, x, noise, skip)
     modulation = widen(style) + style_offset
     form = _scaled_form if prefer_scaled_form(x.shape[1], *reversed(weight.shape)) else _per_sample_form
     y = form(widen(x), scale * widen(weight), modulation, demodulate, eps)
@@ -66,7 +69,8 @@ def modfc_with_rgb(
     y = y if clamp is None else y.clamp(-clamp, clamp)
     y = y if skip is None else y + widen(skip)
     rgb = y.new_empty(0) if to_rgb is None else y @ widen(to_rgb).T
-    return y.to(x.dtype), rgb.to(x.dtype)
+    (y,) = _swapped(channels_first, y.to(x.dtype))
+    return y.contiguous(), rgb.to(x.dtype)
 
 
 def modfc_backward(
@@ -89,6 +93,7 @@ def modfc_backward(
     gain: float = 1.0,
     clamp: float | None = None,
     reduced_precision: bool = False,
+    channels_first: bool = False,
     linear: Tensor | None = None,
     branches: Tensor | None = None,
     grad_mask: int = ALL_GRADIENTS,
@@ -102,6 +107,7 @@ def modfc_backward(
     grad_y + grad_rgb to_rgb.
     If the forward kept them: linear = x (W m)^T; branches, where act is no sine: bytes of (v <= 0) + 2 (|y| > clamp).
     """
+    x, noise, skip, grad_y, linear, branches = _swapped(channels_first, x, noise, skip, grad_y, linear, branches)
     wide_x, m = widen(x), widen(style) + style_offset
     wide_weight = widen(weight) if scale == 1 else scale * widen(weight)
     squares = wide_weight.square()
@@ -137,16 +143,22 @@ def modfc_backward(
         y = y if clamp is None else y.clamp(-clamp, clamp)
         return torch.einsum("bnk,bno->ko", widen(grad_rgb), y if skip is None else y + widen(skip))
 
+    grad_noise, grad_skip = _swapped(channels_first, grad_v, grad_skip)
     gradients = (
-        lambda: grad_v @ weights,
+        lambda: _swapped(channels_first, grad_v @ weights)[0],
         lambda: scale * _gradient_of_weight(grad_weights(), wide_weight, scaled_weight, m, d),
         lambda: _gradient_of_modulation(grad_weights(), scaled_weight, squares, m, d),
         lambda: grad_v.sum((0, 1)),
-        grad_v,
+        grad_noise,
         grad_skip,
         grad_to_rgb,
     )
     return select_gradients(gradients, (x, weight, style, bias, noise, skip, to_rgb), grad_mask)
+
+
+def _swapped(channels_first: bool, *tensors: Any) -> tuple[Any, ...]:
+    """[B,N,*] to [B,*,N], and the other way round, where channels come first."""
+    return tuple(t.mT if channels_first and t is not None else t for t in tensors)
 
 
 def _gradient_of_weight(

@@ -95,8 +95,10 @@ def _modfc(
             tensors["skip"] = normal(B, N, O)
         if colours:
             tensors["to_rgb"] = normal(colours, O) / O**0.5
-        while (near := _modfc_near_kinks(tensors, options)).any():
+        while (near := _modfc_near_kinks(tensors, options | {"channels_first": False})).any():
             tensors["x"][near] = normal(int(near.sum()), I)
+        if options.get("channels_first"):
+            tensors |= {n: tensors[n].mT.contiguous() for n in ("x", "noise", "skip") if n in tensors}
         return tensors
 
     names = ("x", "weight", "style") + ("bias",) * bias + ("noise",) * (noise is not None)
@@ -307,6 +309,10 @@ CASES = (
     _modfc("rgb", 3, 5, 17, 33, colours=1, noise=(3, 5, 1), activation="sin"),
     _modfc("skip_and_rgb", 2, 9, 35, 37, skip=True, colours=3, style_offset=1.0, activation="lrelu"),
     _modfc("rgb_of_many_points", 2, 259, 17, 19, bias=True, skip=True, colours=4, activation="lrelu", clamp=1.2),
+    _modfc("channels_first", 2, 9, 35, 37, bias=True, noise=(2, 9, 1), skip=True, style_offset=1.0, activation="lrelu",
+           clamp=1.2, channels_first=True),
+    _modfc("channels_first_sine", 2, 5, 17, 3, noise=(2, 5, 3), activation="sin", channels_first=True),
+    _modfc("channels_first_of_many_points", 2, 259, 17, 9, bias=True, activation="lrelu", channels_first=True),
     _case("film_sine", "plain", _film((2, 5, 4), 6, film=False, bias=False)),
     _case("film_sine", "siren", _film((2, 3, 4, 35), 37), gamma_scale=15.0, gamma_offset=30.0, beta_scale=0.25),
     _case("film_sine", "positions", _film((2, 11, 3), 16), gamma_scale=15.0, gamma_offset=30.0),

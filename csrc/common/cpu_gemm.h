@@ -1,12 +1,14 @@
 // Matrix products of one tile of rows, from registers, for the CPU kernels of the layers. One operand is broadcast
-// unit by unit, the other is read in vectors of units from panels; results go to the caller's epilogue block by block,
-// still in L1.
+// unit by unit, the other is read in vectors of units from panels or rows; results go to the caller's epilogue block by
+// block, still in L1.
 //
-// Computes  multiply:             C = A B, B packed in panels, C handed to an epilogue
-//           accumulate_transposed: C += A^T B
+// Computes  multiply:                       C = A B, B packed in panels, C handed to an epilogue
+//           multiply_rows:                  the same of a tile of columns, B in rows
+//           accumulate_transposed:          C += A^T B
+//           accumulate_transposed_columns:  the same of a tile of columns, C += A B^T
 // Axes      A [rows, depth], B [depth, columns]; working memory padded as in cpu_tiles.h
 // Numerics  one accumulator per element of C, summed in the order of depth (by pairs for bfloat16), in T = float or
-//           double; accumulate_transposed adds the sum of its rows to C, which is rounded once a tile and not once a row
+//           double; accumulate_* add the sum over a tile to C, which is rounded once a tile and not once a row
 #pragma once
 #include "common/cpu_destination.h"
 #include "common/cpu_tiles.h"
@@ -72,15 +74,15 @@ CIPS3D_INLINE void store(Unit<bfloat16>* p, Bits v) { _mm512_storeu_si512(p, (__
 #endif
 
 // acc[i][v] += sum_k a[i * a_row + k * a_depth] * b[k * b_stride + v * lanes] over units
-template <int kVectors, class E>
-CIPS3D_INLINE void multiply_add(Vec<Compute<E>> (&acc)[kBlockRows][kVectors], const Unit<E>* a, int64_t a_row,
+template <int kVectors, class E, int kRows>
+CIPS3D_INLINE void multiply_add(Vec<Compute<E>> (&acc)[kRows][kVectors], const Unit<E>* a, int64_t a_row,
                                 int64_t a_depth, const Unit<E>* b, int64_t b_stride, int64_t steps) {
   for (int64_t k = 0; k < steps; ++k) {
     Units<E> b_k[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) b_k[v] = load(b + k * b_stride + v * kLanes<Compute<E>>);
 #pragma GCC unroll 8
-    for (int i = 0; i < kBlockRows; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       const Units<E> a_ik = a[i * a_row + k * a_depth] - Units<E>{};
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) acc[i][v] = multiply_units(acc[i][v], a_ik, b_k[v]);
@@ -96,10 +98,10 @@ CIPS3D_INLINE void add_block(const Vec<T> (&acc)[kBlockRows][kVectors], T* c, in
     for (int v = 0; v < kVectors; ++v)
       store(c + i * stride + v * kLanes<T>, load(c + i * stride + v * kLanes<T>) + acc[i][v]);
 }
-template <int kVectors, class T>
-CIPS3D_INLINE void store_block(const Vec<T> (&acc)[kBlockRows][kVectors], T* c, int64_t stride) {
+template <int kVectors, class T, int kRows>
+CIPS3D_INLINE void store_block(const Vec<T> (&acc)[kRows][kVectors], T* c, int64_t stride) {
 #pragma GCC unroll 8
-  for (int i = 0; i < kBlockRows; ++i)
+  for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) store(c + i * stride + v * kLanes<T>, acc[i][v]);
 }
@@ -113,34 +115,63 @@ CIPS3D_INLINE void prefetch_block(const T* c, int64_t stride) {
       __builtin_prefetch(reinterpret_cast<const char*>(c + i * stride) + at, kForWriting, kIntoL1);
 }
 
-template <int kVectors, class E>
-CIPS3D_INLINE void multiply_block(const E* a, int64_t a_stride, const Unit<E>* panel, int64_t steps, Compute<E>* c) {
+// An operand that is broadcast: unit k of row i is at units[i * row + k * depth]. Rows are readable up to a multiple of
+// kBlockRows, and zero up to a whole step of depth.
+template <class E>
+struct Broadcast {
+  const Unit<E>* units;
+  int64_t row, depth;
+};
+
+template <int kVectors, int kRows, class E>
+CIPS3D_INLINE void multiply_block(Broadcast<E> a, int64_t first_row, const Unit<E>* b, int64_t b_stride, int64_t steps,
+                                  Compute<E>* c) {
   using T = Compute<E>;
-  Vec<T> acc[kBlockRows][kVectors] = {};
-  multiply_add<kVectors, E>(acc, as_units(a), a_stride / kStep<E>, int64_t{1}, panel, kPanel<T>, steps);
+  Vec<T> acc[kRows][kVectors] = {};
+  multiply_add<kVectors, E>(acc, a.units + first_row * a.row, a.row, a.depth, b, b_stride, steps);
   store_block<kVectors>(acc, c, kPanel<T>);
 }
 
-// C = A B for `rows` rows of A (readable up to a multiple of kBlockRows, and zero up to a whole step of depth). The
-// epilogue is called as epilogue(first_row, block_rows, first_column, c) with c[row * kPanel + column] of up to
-// kBlockRows x kPanel elements.
+// C = A B, block by block of kRows: vector v of B's panel p at step k is at b[p * b_panel + k * b_stride + v * lanes].
+template <int kRows, class E, class Epilogue>
+CIPS3D_INLINE void multiply_panels(int64_t rows, int64_t steps, int64_t columns, Broadcast<E> a, const Unit<E>* b,
+                                   int64_t b_panel, int64_t b_stride, const Epilogue& epilogue) {
+  using T = Compute<E>;
+  alignas(64) T c[kRows * kPanel<T>];
+  for (int64_t j = 0; j < columns; j += kPanel<T>, b += b_panel) {
+    const bool narrow = columns - j <= kLanes<T>;
+    for (int64_t i = 0; i < rows; i += kRows) {
+      if (narrow) {
+        multiply_block<1, kRows>(a, i, b, b_stride, steps, c);
+      } else {
+        multiply_block<2, kRows>(a, i, b, b_stride, steps, c);
+      }
+      epilogue(i, min(kRows, rows - i), j, static_cast<const T*>(c));
+    }
+  }
+}
+
+// C = A B for `rows` rows of A (as Broadcast wants them). The epilogue is called as epilogue(first_row, block_rows,
+// first_column, c) with c[row * kPanel + column] of up to kBlockRows x kPanel elements.
 template <class E, class Epilogue>
 CIPS3D_INLINE void multiply(int64_t rows, int64_t depth, int64_t columns, const E* a, int64_t a_stride, const E* panels,
                             const Epilogue& epilogue) {
-  using T = Compute<E>;
-  alignas(64) T c[kBlockRows * kPanel<T>];
+  constexpr int64_t width = kPanel<Compute<E>>;
   const int64_t steps = steps_of<E>(depth);
-  for (int64_t j = 0; j < columns; j += kPanel<T>) {
-    const Unit<E>* panel = as_units(panels) + j * steps;
-    const bool narrow = columns - j <= kLanes<T>;
-    for (int64_t i = 0; i < rows; i += kBlockRows) {
-      if (narrow) {
-        multiply_block<1>(a + i * a_stride, a_stride, panel, steps, c);
-      } else {
-        multiply_block<2>(a + i * a_stride, a_stride, panel, steps, c);
-      }
-      epilogue(i, min(kBlockRows, rows - i), j, static_cast<const T*>(c));
-    }
+  multiply_panels<kBlockRows, E>(rows, steps, columns, {as_units(a), a_stride / kStep<E>, 1}, as_units(panels),
+                                 steps * width, width, epilogue);
+}
+
+// The same for B in rows of units [steps, b_stride]; few rows of A, such as colours, are multiplied in smaller blocks.
+template <class E, class Epilogue>
+CIPS3D_INLINE void multiply_rows(int64_t rows, int64_t depth, int64_t columns, Broadcast<E> a, const Unit<E>* b,
+                                 int64_t b_stride, const Epilogue& epilogue) {
+  constexpr int64_t width = kPanel<Compute<E>>;
+  const int64_t steps = steps_of<E>(depth);
+  if (rows <= kBlockRows / 2) {
+    multiply_panels<kBlockRows / 2, E>(rows, steps, columns, a, b, width, b_stride, epilogue);
+  } else {
+    multiply_panels<kBlockRows, E>(rows, steps, columns, a, b, width, b_stride, epilogue);
   }
 }
 
@@ -176,8 +207,15 @@ CIPS3D_INLINE Units<E> units_of_row(const S* p, int64_t count) {
   }
 }
 
-// The operand A of accumulate_transposed: `rows` rows as units, [steps, stride], in memory of step_rows_size() units.
-// Single numbers are their own units.
+// Rows of any storage type as units of kStep rows below each other, [steps, stride].
+template <class E, class S>
+CIPS3D_INLINE void pack_rows(const S* from, int64_t rows, int64_t columns, int64_t stride, Unit<E>* to) {
+  for (int64_t r = 0; r < rows; r += kStep<E>)
+    for (int64_t i = 0; i < columns; i += kLanes<Compute<E>>)
+      store(to + r / kStep<E> * stride + i, units_of_columns<E>(from + r * columns + i, columns, rows - r, columns - i));
+}
+
+// The same of rows of operands, in memory of step_rows_size() units; single numbers are their own units.
 template <class E>
 CIPS3D_INLINE int64_t step_rows_size(int64_t rows, int64_t stride) {
   return kStep<E> == 1 ? 0 : steps_of<E>(rows) * stride;
@@ -185,21 +223,30 @@ CIPS3D_INLINE int64_t step_rows_size(int64_t rows, int64_t stride) {
 template <class E>
 CIPS3D_INLINE const Unit<E>* step_rows(const E* a, int64_t rows, int64_t stride, Unit<E>* to) {
   if constexpr (kStep<E> == 1) return a;
-  for (int64_t r = 0; r < rows; r += kStep<E>)
-    for (int64_t i = 0; i < stride; i += kLanes<Compute<E>>)
-      store(to + r / kStep<E> * stride + i, units_of_columns<E>(a + r * stride + i, stride, rows - r, stride - i));
+  pack_rows<E>(a, rows, stride, stride, to);
   return to;
 }
 
 template <int kVectors, class E>
-CIPS3D_INLINE void accumulate_transposed_panel(int64_t steps, int64_t a_columns, const Unit<E>* a, int64_t a_stride,
-                                               const Unit<E>* b, Compute<E>* c, int64_t c_stride) {
+CIPS3D_INLINE void accumulate_vectors(int64_t steps, int64_t rows, Broadcast<E> a, const Unit<E>* panel, Compute<E>* c,
+                                      int64_t c_stride) {
   using T = Compute<E>;
-  for (int64_t i = 0; i < a_columns; i += kBlockRows) {
+  for (int64_t i = 0; i < rows; i += kBlockRows) {
     Vec<T> acc[kBlockRows][kVectors] = {};
     prefetch_block<kVectors>(c + i * c_stride, c_stride);
-    multiply_add<kVectors, E>(acc, a + i, int64_t{1}, a_stride, b, kPanel<T>, steps);
+    multiply_add<kVectors, E>(acc, a.units + i * a.row, a.row, a.depth, panel, kPanel<T>, steps);
     add_block<kVectors>(acc, c + i * c_stride, c_stride);
+  }
+}
+
+// C [rows, columns] += A B over one panel of B, in the columns of C that begin at `c` and end after `columns`.
+template <class E>
+CIPS3D_INLINE void accumulate_panel(int64_t steps, int64_t rows, int64_t columns, Broadcast<E> a, const Unit<E>* panel,
+                                    Compute<E>* c, int64_t c_stride) {
+  if (columns <= kLanes<Compute<E>>) {
+    accumulate_vectors<1>(steps, rows, a, panel, c, c_stride);
+  } else {
+    accumulate_vectors<2>(steps, rows, a, panel, c, c_stride);
   }
 }
 
@@ -216,11 +263,50 @@ CIPS3D_INLINE void accumulate_transposed(int64_t rows, int64_t a_columns, int64_
       for (int v = 0; v < kPanel<T>; v += kLanes<T>)
         store(panel + r / kStep<E> * kPanel<T> + v,
               units_of_columns<E>(b + r * b_stride + j + v, b_stride, rows - r, b_stride));
-    if (b_columns - j <= kLanes<T>) {
-      accumulate_transposed_panel<1, E>(steps_of<E>(rows), a_columns, a, a_stride, panel, c + j, c_stride);
-    } else {
-      accumulate_transposed_panel<2, E>(steps_of<E>(rows), a_columns, a, a_stride, panel, c + j, c_stride);
+    accumulate_panel<E>(steps_of<E>(rows), a_columns, b_columns - j, {a, 1, a_stride}, panel, c + j, c_stride);
+  }
+}
+
+// kLanes x kLanes units, transposed in registers.
+template <class U>
+CIPS3D_INLINE void transpose_square(const U* from, int64_t from_stride, U* to, int64_t to_stride) {
+  constexpr int n = kVectorBytes / static_cast<int>(sizeof(U));
+  typedef decltype(Vec<U>{} > Vec<U>{}) Lanes;
+  Lanes low, high;  // which lanes of two vectors side by side are those of their interleaved halves
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i) {
+    low[i] = i / 2 + i % 2 * n;
+    high[i] = low[i] + n / 2;
+  }
+  Vec<U> v[n], w[n];
+  for (int i = 0; i < n; ++i) v[i] = load(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int round = 1; round < n; round *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < n / 2; ++i) {
+      w[2 * i] = __builtin_shuffle(v[i], v[i + n / 2], low);
+      w[2 * i + 1] = __builtin_shuffle(v[i], v[i + n / 2], high);
     }
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) v[i] = w[i];
+  }
+  for (int i = 0; i < n; ++i) store(to + i * to_stride, v[i]);
+}
+
+// C [a_rows, b_rows] += A B^T over `columns` <= kMostTileRows columns. A and B are padded with zeros to a whole step of
+// columns, B to a multiple of kPanel rows; C as for accumulate_transposed.
+template <class E>
+CIPS3D_INLINE void accumulate_transposed_columns(int64_t columns, int64_t a_rows, int64_t b_rows, const E* a,
+                                                 const E* b, int64_t stride, Compute<E>* c) {
+  using T = Compute<E>;
+  constexpr int lanes = kLanes<T>;
+  alignas(64) Unit<E> panel[kMostTileRows * kPanel<T>];  // B's rows as columns
+  const int64_t steps = steps_of<E>(columns), unit_stride = stride / kStep<E>, c_stride = row_stride(b_rows);
+  for (int64_t j = 0; j < b_rows; j += kPanel<T>) {
+    for (int v = 0; v < kPanel<T>; v += lanes)
+      for (int64_t k = 0; k < steps; k += lanes)
+        transpose_square(as_units(b) + (j + v) * unit_stride + k, unit_stride, panel + k * kPanel<T> + v, kPanel<T>);
+    accumulate_panel<E>(steps, a_rows, b_rows - j, {as_units(a), unit_stride, 1}, panel, c + j, c_stride);
   }
 }
 

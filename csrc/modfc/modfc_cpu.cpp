@@ -17,6 +17,7 @@ ModfcCpuCall plain_call(const ModfcCall& call) {
   plain.sizes = call.sizes;
   plain.options = call.options;
   plain.noise_strides = call.noise_strides;
+  plain.channels_first = call.channels_first;
   plain.x = data(call.x);
   plain.weight = data(call.weight);
   plain.style = data(call.style);
@@ -39,14 +40,14 @@ class Memory {
   std::vector<Tensor> held_;
 };
 
-// Either packing of the weight; the last step of depth may be half empty.
+// Any packing of the weight; the last step of depth may be half empty.
 int64_t panels_size(const ModfcSizes& sizes) {
-  return std::max((sizes.inputs + 1) * padded(sizes.outputs), (sizes.outputs + 1) * padded(sizes.inputs));
+  return std::max({(sizes.inputs + 1) * padded(sizes.outputs), (sizes.outputs + 1) * padded(sizes.inputs),
+                   padded(sizes.outputs, kBlockPadding) * row_stride(sizes.inputs)});
 }
 
 Tensor new_linear(const ModfcCall& call) {
-  const std::vector<int64_t> shape{call.sizes.batch, call.sizes.points, call.sizes.outputs};
-  return on_huge_pages(torch::stable::new_empty(call.x, shape, computing_type(call.x.scalar_type())));
+  return on_huge_pages(torch::stable::new_empty(call.x, call.y_shape(), computing_type(call.x.scalar_type())));
 }
 
 // The kernels of forward, for y, rgb and what is kept of them, where `plain` points to memory for them.
@@ -67,7 +68,7 @@ void run_forward(const ModfcCall& call, ModfcCpuCall plain) {
 
 ModfcOutputs modfc_cpu(const ModfcCall& call, ModfcKeep keep) {
   const ModfcSizes& sizes = call.sizes;
-  const std::vector<int64_t> shape{sizes.batch, sizes.points, sizes.outputs};
+  const std::vector<int64_t> shape = call.y_shape();
   const bool keeps = keep != ModfcKeep::kNothing, demodulate = call.options.demodulate;
   const auto make = [&](const std::vector<int64_t>& size, ScalarType type) {
     return on_huge_pages(torch::stable::new_empty(call.x, size, type));

@@ -13,6 +13,7 @@ struct ModfcCpuCall {
   ModfcSizes sizes;
   ModfcOptions options;
   ModfcNoiseStrides noise_strides;
+  bool channels_first;  // what is [B,N,.] below is [B,.,N]
   const void *x, *weight, *style, *bias, *noise, *skip, *to_rgb, *grad_y, *grad_rgb;
   void *y, *rgb, *grad_x, *grad_weight, *grad_style, *grad_bias, *grad_noise, *grad_skip, *grad_to_rgb;
 
@@ -22,7 +23,7 @@ struct ModfcCpuCall {
   uint8_t* branches;   // [B,N,O]: the pieces of act and clamp that each u is in
   const void* kept_y;  // [B,N,O]: y; null without grad_to_rgb
 
-  void* panels;              // E, W packed for x W^T
+  void* panels;              // E, W packed for x W^T; with channels_first in rows
   void* grad_panels;         // E, W packed for grad_linear W; null if neither grad_x nor grad_style is wanted
   void* squares;             // E [O,I]: W^2
   void* square_panels;       // E, W^2 packed for d
@@ -35,7 +36,10 @@ struct ModfcCpuCall {
   void* sample_partials;  // T [workers, weight_partial()]: the same for the sample at hand; null if `linear` is there
   void* square_partials;  // T [workers, weight_partial()]: the same through the square sums, to be multiplied by 2 W
 
-  CIPS3D_HOST_DEVICE RowTiles tiles() const { return {sizes.batch, sizes.points}; }
+  // With channels_first the points of a sample begin a tile.
+  CIPS3D_HOST_DEVICE RowTiles tiles() const {
+    return {sizes.batch, channels_first ? padded(sizes.points, kTileRows) : sizes.points};
+  }
   CIPS3D_HOST_DEVICE RowTiles sample_tiles() const { return {sizes.batch, 1}; }
   CIPS3D_HOST_DEVICE int64_t weight_partial() const {
     return padded(sizes.outputs, kBlockPadding) * row_stride(sizes.inputs);

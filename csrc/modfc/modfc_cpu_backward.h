@@ -28,6 +28,26 @@ struct PointSums {
   T *bias, *to_rgb, *demodulation;
 };
 
+// x W'^T before d where it was kept, and the gradient of u, for a vector of elements.
+template <class T>
+struct ArgumentGradient {
+  Vec<T> linear, grad_u;
+};
+
+// From the gradient of y and what forward kept at `at`; addends(): noise + bias.
+template <class S, class Addends>
+CIPS3D_INLINE ArgumentGradient<Compute<S>> grad_of_argument(const ModfcCpuCall& call, const Output<S>& output,
+                                                            int64_t at, int64_t left, Vec<Compute<S>> d,
+                                                            Vec<Compute<S>> grad, const Addends& addends) {
+  using T = Compute<S>;
+  if (call.linear) {
+    const Vec<T> linear = load_first(static_cast<const T*>(call.linear) + at, left);
+    return {linear, output.gradient(linear * d + addends(), grad)};
+  }
+  if (call.branches) return {Vec<T>{}, output.gradient_in_branch(load_bytes<T>(call.branches + at, left), grad)};
+  return {Vec<T>{}, grad * output.gain};
+}
+
 // grad_linear of one row into `z`, grad_noise and grad_skip, and the row's shares of the sums over points.
 template <class S>
 CIPS3D_INLINE void backward_row(const ModfcCpuCall& call, const Output<S>& shared_output, int64_t sample, int64_t row,
@@ -37,16 +57,12 @@ CIPS3D_INLINE void backward_row(const ModfcCpuCall& call, const Output<S>& share
   const Output<S> output = shared_output;
   const GradOfRow<S> grad_of_row(call, row);
   const int64_t outputs = call.sizes.outputs, point = row - sample * call.sizes.points;
-  const T* kept = static_cast<const T*>(call.linear);
   S* grad_noise = static_cast<S*>(call.grad_noise);
   for (int64_t j = 0; j < outputs; j += kLanes<T>) {
     const int64_t at = row * outputs + j, left = outputs - j;
     const Vec<T> d = output.demodulation_at(sample, j), grad = grad_of_row.at(j);
-    const Vec<T> linear = kept ? load_first(kept + at, left) : Vec<T>{};
-    const Vec<T> grad_u =
-        kept            ? output.gradient(linear * d + output.noise_at(sample, point, j) + output.bias_at(j), grad)
-        : call.branches ? output.gradient_in_branch(load_bytes<T>(call.branches + at, left), grad)
-                        : grad * output.gain;
+    const auto [linear, grad_u] = grad_of_argument<S>(
+        call, output, at, left, d, grad, [&] { return output.noise_at(sample, point, j) + output.bias_at(j); });
     const Vec<T> grad_linear = grad_u * d;
     if (grad_skip.array) grad_skip.write(at, left, grad);
     if (grad_noise) store_first(grad_noise + at, left, grad_u);
@@ -136,25 +152,36 @@ class WeightGradient {
   }
 
   void add(const TileRows& tile, int64_t rows, const E* z, const E* x, bool last_tile) {
+    const int64_t outputs = call_.sizes.outputs, inputs = call_.sizes.inputs;
+    const int64_t z_stride = row_stride(outputs), x_stride = row_stride(inputs);
+    const auto accumulate = [&](int64_t begin, int64_t end, T* to) {
+      accumulate_transposed(end - begin, outputs, inputs, step_rows<E>(z + begin * z_stride, end - begin, z_stride, steps_),
+                            z_stride, x + begin * x_stride, x_stride, to);
+    };
     if (!call_.sample_partials) {
-      if (call_.grad_weight) accumulate(rows, z, x, total_);
+      if (call_.grad_weight) accumulate(0, rows, total_);
       return;
     }
-    const RowTiles tiles = call_.tiles();
     tile.for_each_sample(0, rows, [&](int64_t sample, int64_t begin, int64_t end) {
-      accumulate(end - begin, z + begin * row_stride(call_.sizes.outputs), x + begin * row_stride(call_.sizes.inputs),
-                 of_sample_);
-      const int64_t segment = tiles.segment(tile.tile(), sample);
-      if (segment == tiles.last_segment(sample) || (last_tile && end == rows))
-        finish_sample<S>(call_, segment, of_sample_, total_);
+      accumulate(begin, end, of_sample_);
+      finish_if_last(tile.tile(), sample, last_tile && end == rows);
     });
   }
 
+  // Of a tile of columns of one sample.
+  void add_columns(int64_t tile, int64_t sample, int64_t columns, const E* z, const E* x, int64_t stride,
+                   bool last_tile) {
+    if (!call_.sample_partials && !call_.grad_weight) return;
+    accumulate_transposed_columns(columns, call_.sizes.outputs, call_.sizes.inputs, z, x, stride,
+                                  call_.sample_partials ? of_sample_ : total_);
+    if (call_.sample_partials) finish_if_last(tile, sample, last_tile);
+  }
+
  private:
-  void accumulate(int64_t rows, const E* z, const E* x, T* to) {
-    const int64_t z_stride = row_stride(call_.sizes.outputs), x_stride = row_stride(call_.sizes.inputs);
-    accumulate_transposed(rows, call_.sizes.outputs, call_.sizes.inputs, step_rows<E>(z, rows, z_stride, steps_),
-                          z_stride, x, x_stride, to);
+  void finish_if_last(int64_t tile, int64_t sample, bool last) {
+    const RowTiles tiles = call_.tiles();
+    const int64_t segment = tiles.segment(tile, sample);
+    if (last || segment == tiles.last_segment(sample)) finish_sample<S>(call_, segment, of_sample_, total_);
   }
 
   const ModfcCpuCall& call_;
@@ -163,7 +190,7 @@ class WeightGradient {
 };
 
 template <class S>
-void backward(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int64_t last_tile) {
+void backward_tiles(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int64_t last_tile) {
   using T = Compute<S>;
   using E = Operand<S>;
   const int64_t inputs = call.sizes.inputs, outputs = call.sizes.outputs;
@@ -216,7 +243,7 @@ void load_grad_squares(const ModfcCpuCall& call, int64_t sample, Operand<S>* to)
   for (int64_t j = 0; j < outputs; j += kLanes<T>) {
     Vec<T> total = {};
     for (int64_t s = tiles.first_segment(sample); s <= tiles.last_segment(sample); ++s)
-      total += load(static_cast<const T*>(call.demodulation_sums) + s * padded(outputs) + j);
+      total += load_first(static_cast<const T*>(call.demodulation_sums) + s * padded(outputs) + j, outputs - j);
     const Vec<T> d = load_first(static_cast<const T*>(call.demodulation) + sample * outputs + j, outputs - j);
     store(to + j, modfc_grad_square_sum(total, d));
   }

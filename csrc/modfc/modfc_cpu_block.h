@@ -30,15 +30,26 @@ struct Output {
     return all_demodulation ? load_first(all_demodulation + sample * outputs + j, outputs - j) : broadcast(T(1));
   }
   CIPS3D_INLINE Vec<T> bias_at(int64_t j) const { return bias ? load_first(bias + j, outputs - j) : Vec<T>{}; }
+  // The same of one output.
+  CIPS3D_INLINE T demodulation_of(int64_t sample, int64_t o) const {
+    return all_demodulation ? all_demodulation[sample * outputs + o] : T(1);
+  }
+  CIPS3D_INLINE T bias_of(int64_t o) const { return bias ? load_scalar(bias + o) : T(0); }
 
+  // The noise of one point, outputs j on, and of one output, `count` points on.
   CIPS3D_INLINE Vec<T> noise_at(int64_t sample, int64_t point, int64_t j) const {
+    return noise_along(strides.outputs, sample, point, j, outputs - j);
+  }
+  CIPS3D_INLINE Vec<T> noise_of_points(int64_t sample, int64_t point, int64_t j, int64_t count) const {
+    return noise_along(strides.points, sample, point, j, count);
+  }
+  CIPS3D_INLINE Vec<T> noise_along(int64_t stride, int64_t sample, int64_t point, int64_t j, int64_t count) const {
     if (!noise) return Vec<T>{};
     const S* p = noise + sample * strides.batch + point * strides.points + j * strides.outputs;
-    if (strides.outputs == 1) return load_first(p, outputs - j);
-    if (strides.outputs == 0) return broadcast(load_scalar(p));
+    if (stride == 1) return load_first(p, count);
+    if (stride == 0) return broadcast(load_scalar(p));
     Vec<T> v = {};
-    for (int64_t lane = 0; lane < min(kLanes<T>, outputs - j); ++lane)
-      v[lane] = load_scalar(p + lane * strides.outputs);
+    for (int64_t lane = 0; lane < min(kLanes<T>, count); ++lane) v[lane] = load_scalar(p + lane * stride);
     return v;
   }
 

@@ -1,5 +1,5 @@
 // modfc's CPU kernels: compiled once per SIMD level (simd.h) for each dtype. This file: forward and the table; the
-// backward is in modfc_cpu_backward.h.
+// backward is in modfc_cpu_backward.h, both where channels come first in modfc_cpu_columns.h.
 //
 // Computes  y = clamp(gain * act(d * ((x * m) W^T) + noise + bias)) + skip, rgb = y to_rgb^T, and what backward needs
 // Axes      B batch, N points, I in, O out, K colours; tiles of kTileRows of the B * N rows, or of the B samples
@@ -11,7 +11,7 @@
 //           rounded too
 // Limit     the product's multiply-adds
 #include "common/cpu_read_ahead.h"
-#include "modfc/modfc_cpu_backward.h"
+#include "modfc/modfc_cpu_columns.h"
 
 namespace cips3d::CIPS3D_SIMD_NS {
 namespace {
@@ -27,8 +27,15 @@ void pack_weight(const ModfcCpuCall& call) {
       const Vec<Compute<S>> w = load_first(weight + k, outputs * inputs - k);
       store_first(squares + k, outputs * inputs - k, w * w);
     }
-  if (call.panels) pack_transposed(weight, outputs, inputs, static_cast<E*>(call.panels));
-  if (call.grad_panels) pack(weight, outputs, inputs, static_cast<E*>(call.grad_panels));
+  if (call.channels_first) {
+    const int64_t stride = row_stride(inputs);
+    for (int64_t o = 0; call.panels && o < outputs; ++o)
+      load_row(weight + o * inputs, inputs, static_cast<E*>(call.panels) + o * stride);
+    if (call.grad_panels) pack_rows<E>(weight, outputs, inputs, stride, static_cast<Unit<E>*>(call.grad_panels));
+  } else {
+    if (call.panels) pack_transposed(weight, outputs, inputs, static_cast<E*>(call.panels));
+    if (call.grad_panels) pack(weight, outputs, inputs, static_cast<E*>(call.grad_panels));
+  }
   if (call.square_panels) pack_transposed(squares, outputs, inputs, static_cast<E*>(call.square_panels));
   if (call.grad_square_panels) pack(squares, outputs, inputs, static_cast<E*>(call.grad_square_panels));
 }
@@ -129,10 +136,21 @@ void forward_tiles(const ModfcCpuCall& call, int64_t first_tile, int64_t last_ti
 
 template <class S>
 void forward(const ModfcCpuCall& call, int64_t first_tile, int64_t last_tile) {
-  if (call.skip || call.rgb) {
+  if (call.channels_first) {
+    forward_of_points<S>(call, first_tile, last_tile);
+  } else if (call.skip || call.rgb) {
     forward_tiles<S, true>(call, first_tile, last_tile);
   } else {
     forward_tiles<S, false>(call, first_tile, last_tile);
+  }
+}
+
+template <class S>
+void backward(const ModfcCpuCall& call, int64_t worker, int64_t first_tile, int64_t last_tile) {
+  if (call.channels_first) {
+    backward_of_points<S>(call, worker, first_tile, last_tile);
+  } else {
+    backward_tiles<S>(call, worker, first_tile, last_tile);
   }
 }
 

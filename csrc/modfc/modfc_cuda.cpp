@@ -24,10 +24,30 @@ static ModfcCudaCall make_cuda_call(const ModfcCall& call) {
   return cuda;
 }
 
+// The kernels work on rows [B,N,.]: what comes as channels [B,.,N] is transposed for them, and their results back.
+static Tensor transposed(const Tensor& t) { return as_contiguous(torch::stable::transpose(t, 1, 2)); }
+static std::optional<Tensor> transposed(const std::optional<Tensor>& t) {
+  return t ? std::optional<Tensor>(transposed(*t)) : std::nullopt;
+}
+
+static ModfcCall as_rows(ModfcCall call) {
+  call.x = transposed(call.x);
+  call.skip = transposed(call.skip);
+  if (call.noise) call.noise = torch::stable::transpose(*call.noise, 1, 2);  // read through its strides
+  call.channels_first = false;
+  return call;
+}
+
+static Tensor as_channels(const Tensor& rows) { return rows.dim() == 3 ? transposed(rows) : rows; }  // or none at all
+
 static int64_t if_needed(bool needed, int64_t size) { return needed ? size : 0; }
 
 // Keeps nothing: backward computes the product again.
-static ModfcOutputs modfc_cuda(const ModfcCall& call, ModfcKeep) {
+static ModfcOutputs modfc_cuda(const ModfcCall& call, ModfcKeep keep) {
+  if (call.channels_first) {
+    const auto [y, rgb, kept, demodulation] = modfc_cuda(as_rows(call), keep);
+    return {as_channels(y), rgb, kept, demodulation};
+  }
   const LaunchScope scope(call.x);
   const ModfcSizes& s = call.sizes;
   Tensor y = new_output(call.x, {s.batch, s.points, s.outputs});
@@ -46,8 +66,13 @@ static ModfcOutputs modfc_cuda(const ModfcCall& call, ModfcKeep) {
   return {y, rgb, kept.kept, kept.demodulation};
 }
 
-static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const ModfcResults& results, const ModfcKept&,
+static ModfcGradients modfc_backward_cuda(const ModfcCall& call, const ModfcResults& results, const ModfcKept& kept,
                                           int64_t grad_mask) {
+  if (call.channels_first) {
+    const auto [x, weight, style, bias, noise, skip, to_rgb] =
+        modfc_backward_cuda(as_rows(call), {transposed(results.grad_y), std::nullopt, std::nullopt}, kept, grad_mask);
+    return {as_channels(x), weight, style, bias, as_channels(noise), as_channels(skip), to_rgb};
+  }
   const LaunchScope scope(call.x);
   const ModfcSizes& s = call.sizes;
   const int64_t rows = s.batch * s.points;

@@ -12,7 +12,8 @@ from ._modes import every_mode
 SPLIT_OPERANDS = 2.0**-14
 ALL_GRADIENTS = 0b1111111
 NOTHING = (torch.empty(0), torch.empty(0))  # the CUDA forward keeps nothing for its backward
-OPTION_NAMES = ("scale", "style_offset", "demodulate", "eps", "activation", "alpha", "gain", "clamp")  # then precision
+OPTION_NAMES = ("scale", "style_offset", "demodulate", "eps", "activation", "alpha", "gain", "clamp")
+# Behind these options a call has the precision and channels_first.
 CIPS3D = (1.0, 1.0, True, 1e-8, "lrelu", 0.2, 1.0, None)
 TO_RGB = (0.2, 0.0, False, 1e-8, "linear", 0.2, 1.0, 1.5)
 SMOOTH = (1.0, 1.0, True, 1e-8, "sin", 0.2, 1.0, None)  # rounded operands cannot move an element across a kink
@@ -73,15 +74,15 @@ def check(actual, wanted, dtype, reduced, what):
 
 def backward_arguments(emulated, tensors, options, reduced, grads):
     """Of modfc_backward, without the mask; y as forward gives it."""
-    y = emulated.ops.modfc(*tensors, *options, reduced, "")[0]
-    return (*grads, y, *NOTHING, *tensors, *options, reduced)
+    y = emulated.ops.modfc(*tensors, *options, reduced, False, "")[0]
+    return (*grads, y, *NOTHING, *tensors, *options, reduced, False)
 
 
 @every_mode
 @pytest.mark.parametrize("sizes", SIZES + EMPTY, ids=str)
 def test_forward(emulated, sizes, dtype, reduced):
     tensors = inputs(sizes, dtype)
-    y, rgb, *nothing_kept = emulated.in_all_schedules(emulated.ops.modfc, *tensors, *SMOOTH, reduced, "")
+    y, rgb, *nothing_kept = emulated.in_all_schedules(emulated.ops.modfc, *tensors, *SMOOTH, reduced, False, "")
     assert all(kept.numel() == 0 for kept in nothing_kept)
     for name, result, wanted in zip(("y", "rgb"), (y, rgb), expected(tensors, SMOOTH), strict=True):
         assert result.dtype == dtype
@@ -104,10 +105,10 @@ def test_backward(emulated, sizes, dtype, reduced):
 def test_neither_skip_nor_colours(emulated, sizes, dtype, reduced):
     tensors, grads = inputs(sizes, dtype), [cotangents(sizes, dtype)[0], None]
     tensors[5:] = [None, None]
-    y, rgb, *_ = emulated.in_all_schedules(emulated.ops.modfc, *tensors, *SMOOTH, reduced, "")
+    y, rgb, *_ = emulated.in_all_schedules(emulated.ops.modfc, *tensors, *SMOOTH, reduced, False, "")
     assert rgb.shape == (0,)
     check(y, expected(tensors, SMOOTH)[0], dtype, reduced, "y")
-    call = (*grads, None, *NOTHING, *tensors, *SMOOTH, reduced, ALL_GRADIENTS)
+    call = (*grads, None, *NOTHING, *tensors, *SMOOTH, reduced, False, ALL_GRADIENTS)
     *found, grad_skip, grad_to_rgb = emulated.in_all_schedules(emulated.ops.modfc_backward, *call)
     assert grad_skip.shape == grad_to_rgb.shape == (0,)
     for grad, wanted in zip(found, expected(tensors, SMOOTH, grads), strict=True):
@@ -119,7 +120,7 @@ def test_neither_skip_nor_colours(emulated, sizes, dtype, reduced):
 def test_colours_and_results_that_nobody_used(emulated, colours, used):
     sizes = (3, 70, 19, 131)
     tensors = inputs(sizes, torch.float32, colours=colours)
-    results = emulated.ops.modfc(*tensors, *SMOOTH, False, "")[:2]
+    results = emulated.ops.modfc(*tensors, *SMOOTH, False, False, "")[:2]
     for result, wanted in zip(results, expected(tensors, SMOOTH), strict=True):
         assert_close(result, wanted, torch.float32, "result")
     grads = [g if u else None for g, u in zip(cotangents(sizes, torch.float32, colours), used, strict=True)]
@@ -133,7 +134,7 @@ def test_colours_and_results_that_nobody_used(emulated, colours, used):
 def test_options_and_expanded_noise(emulated, options):
     tensors = inputs((2, 9, 6, 7), torch.float32, noise="expanded")
     assert tensors[4].stride(2) == 0
-    results = emulated.ops.modfc(*tensors, *options, False, "")[:2]
+    results = emulated.ops.modfc(*tensors, *options, False, False, "")[:2]
     for result, wanted in zip(results, expected(tensors, options), strict=True):
         assert_close(result, wanted, torch.float32, "result")
     grads = [torch.randn(2, 9, 7), torch.randn(2, 9, COLOURS)]
@@ -152,3 +153,20 @@ def test_one_gradient_alone(emulated, options, position):
     found = emulated.ops.modfc_backward(*call, 1 << position)
     assert_close(found[position], expected(tensors, options, grads)[position], torch.float32, "gradient")
     assert [g.shape for i, g in enumerate(found) if i != position] == [(0,)] * 6
+
+
+@pytest.mark.parametrize("sizes", [(3, 70, 36, 20), (2, 0, 4, 4)], ids=str)
+def test_channels_first_is_the_same_of_transposed_tensors(emulated, sizes):
+    x, weight, style, bias, noise, skip, _ = inputs(sizes, torch.float32, noise="expanded")
+    rows = (x, weight, style, bias, noise, skip, None)
+    channels = (x.mT.contiguous(), weight, style, bias, noise.mT, skip.mT.contiguous(), None)
+    grad = cotangents(sizes, torch.float32)[0]
+    found, wanted = (
+        (
+            emulated.ops.modfc(*tensors, *SMOOTH, False, first, "")[0],
+            *emulated.ops.modfc_backward(g, None, None, *NOTHING, *tensors, *SMOOTH, False, first, ALL_GRADIENTS)[:6],
+        )
+        for tensors, g, first in ((channels, grad.mT.contiguous(), True), (rows, grad, False))
+    )
+    for index, (got, want) in enumerate(zip(found, wanted, strict=True)):
+        assert got.is_contiguous() and torch.equal(got, want.mT if index in (0, 1, 5, 6) else want)

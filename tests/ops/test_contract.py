@@ -106,10 +106,11 @@ def test_derivatives_of_both_orders(case, device):
 
 
 # Registration does not depend on sizes, and tracing the reference backward takes long for many samples.
-OPCHECKED = ("cips3d", "noise", "skip", "skip_and_rgb", "siren", "no_points", "eg3d", "stylesdf", "hierarchical")
+OPCHECKED = ("plain", "cips3d", "noise", "skip", "skip_and_rgb", "channels_first", "siren", "no_points")
+OPCHECKED += ("one_pass", "eg3d", "stylesdf", "hierarchical")
 opcheck_cases = pytest.mark.parametrize(
     "case",
-    [case for case in CASES if case.id in (*OPCHECKED, "plain", "one_pass")],
+    [case for case in CASES if case.id in OPCHECKED],
     ids=lambda case: f"{case.op}-{case.id}",
 )
 

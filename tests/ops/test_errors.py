@@ -33,6 +33,31 @@ ERRORS = [
         r"modfc: skip must be \[B,N,O\] = \[2, 5, 4\].*\[2, 5, 3\]",
     ),
     (
+        lambda: modfc(T(2, 3), T(4, 3), T(2, 3), channels_first=True),
+        ValueError,
+        r"modfc: x must be \[B,I,N\].*\[2, 3\]",
+    ),
+    (
+        lambda: modfc(T(2, 5, 3), T(4, 3), T(2, 3), channels_first=True),
+        ValueError,
+        r"modfc: weight must be \[O,I\] = \[any, 5\].*\[4, 3\]",
+    ),
+    (
+        lambda: modfc(T(2, 3, 5), T(4, 3), T(2, 3), None, T(4), channels_first=True),
+        ValueError,
+        r"modfc: noise must be broadcastable to \[B,O,N\] = \[2, 4, 5\].*\[4\]",
+    ),
+    (
+        lambda: modfc(T(2, 3, 5), T(4, 3), T(2, 3), skip=T(2, 5, 4), channels_first=True),
+        ValueError,
+        r"modfc: skip must be \[B,O,N\] = \[2, 4, 5\].*\[2, 5, 4\]",
+    ),
+    (
+        lambda: modfc_with_rgb(T(2, 3, 5), T(4, 3), T(2, 3), T(3, 4), channels_first=True),
+        ValueError,
+        r"modfc: to_rgb needs rows x \[B,N,I\], got channels_first=True; transpose x",
+    ),
+    (
         lambda: modfc_with_rgb(T(2, 5, 3), T(4, 3), T(2, 3), T(3, 5)),
         ValueError,
         r"modfc: to_rgb must be \[K,O\] = \[any, 4\].*\[3, 5\]",
@@ -206,7 +231,7 @@ def test_message(call, kind, message):
 def test_the_dispatcher_ops_check_for_themselves():
     """Direct callers of torch.ops.cips3d_ext get an error too, never a crash."""
     op = torch.ops.cips3d_ext.modfc
-    options = (1.0, 0.0, True, 1e-8, "linear", 0.2, 1.0, None, False, "")
+    options = (1.0, 0.0, True, 1e-8, "linear", 0.2, 1.0, None, False, False, "")
     with pytest.raises(RuntimeError, match="modfc.*weight"):
         op(T(2, 5, 3), T(4, 7), T(2, 3), None, None, None, None, *options)
     with pytest.raises(RuntimeError, match="modfc"):
@@ -218,6 +243,8 @@ def test_the_dispatcher_ops_check_for_themselves():
     for to_rgb, message in [(T(3, 5), r"\[K,O\].*\[3,5\]"), (T(5, 4), r"1 to 4 colours, got \[5,4\]")]:
         with pytest.raises(RuntimeError, match=f"modfc: to_rgb must .*{message}"):
             op(T(2, 5, 3), T(4, 3), T(2, 3), None, None, None, to_rgb, *options)
+    with pytest.raises(RuntimeError, match=r"modfc: to_rgb needs rows x \[B,N,I\], not channels_first"):
+        op(T(2, 3, 5), T(4, 3), T(2, 3), None, None, None, T(3, 4), *options[:-2], True, "")
     inputs = (T(2, 5, 3), T(4, 3), T(2, 3), None, None, None, None)
     backward, nothing = torch.ops.cips3d_ext.modfc_backward, T(0)
     for kept, d, message in [

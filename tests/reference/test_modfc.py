@@ -150,6 +150,20 @@ def test_second_order_is_autograd_of_autograd(options):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("options", [OPTIONS[2], OPTIONS[6], OPTIONS[7]], ids=str)
+def test_channels_first_is_the_same_of_transposed_tensors(options):
+    x, weight, style, bias, noise, skip = sample()
+    rows = [x, weight, style, bias, noise, skip]
+    channels = [x.mT, weight, style, bias, noise.mT, skip.mT]
+    y, found = modfc(*rows, **options), modfc(*channels, channels_first=True, **options)
+    assert found.is_contiguous() and torch.equal(found, y.mT)
+    grad = torch.randn_like(y)
+    expected = modfc_backward(grad, None, *rows, **options)
+    grads = modfc_backward(grad.mT, None, *channels, channels_first=True, **options)
+    for index, (got, want) in enumerate(zip(grads[:6], expected[:6], strict=True)):
+        assert torch.equal(got, want.mT if index in (0, 4, 5) else want)
+
+
 def test_grad_mask_selects():
     grads = [torch.ones(B, N, channels, dtype=torch.float64) for channels in (O, K)]
     found = modfc_backward(*grads, *sample(), colours(), grad_mask=0b1001010)

@@ -1,5 +1,5 @@
-"""modfc's CPU kernels at each SIMD level: awkward sizes, every dtype and option, strided noise, skip and colours,
-threads."""
+"""modfc's CPU kernels at each SIMD level, for rows and for channels first: awkward sizes, every dtype and option,
+strided noise, skip and colours, threads."""
 
 import pytest
 import torch
@@ -33,11 +33,13 @@ OPTIONS = {
     "gain": 1.4,
     "clamp": None,
     "reduced_precision": False,
+    "channels_first": False,
 }
+both_layouts = pytest.mark.parametrize("channels_first", [False, True], ids=["rows", "channels_first"])
 
 
-def inputs(sizes, noise="full", colours=3):
-    """x, weight, style, bias, noise, skip, to_rgb."""
+def inputs(sizes, noise="full", colours=3, channels_first=False):
+    """x, weight, style, bias, noise, skip, to_rgb; with channels first there is none."""
     B, N, I, O = sizes
     torch.manual_seed(0)
     noises = {
@@ -48,11 +50,16 @@ def inputs(sizes, noise="full", colours=3):
         "transposed": torch.randn(B, O, N).transpose(1, 2),
     }
     tensors = [torch.randn(B, N, I), torch.randn(O, I), torch.randn(B, I), torch.randn(O), noises[noise]]
-    return [*tensors, torch.randn(B, N, O), torch.randn(colours, O)]
+    tensors += [torch.randn(B, N, O), torch.randn(colours, O)]
+    if channels_first:
+        x, noise, skip = (t if t is None else t.mT for t in (tensors[0], tensors[4], tensors[5]))
+        tensors = [x.contiguous(), *tensors[1:4], noise, skip.contiguous(), None]
+    return tensors
 
 
 def check(tensors, options, dtype, keep, tolerance=None, used=(True, True)):
     """y and rgb where there is to_rgb, and all gradients; y is the result that backward may take."""
+    used = (used[0], False) if options["channels_first"] else used
     check_op("modfc", reference.modfc_with_rgb, tensors, options, dtype, keep, tolerance, (0,), used)
 
 
@@ -62,10 +69,11 @@ def tolerance(level, dtype):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("sizes", SIZES)
-def test_sizes(cpu_level_or_bf16, sizes, dtype):
+@both_layouts
+def test_sizes(cpu_level_or_bf16, sizes, dtype, channels_first):
     # sin: smooth, so that rounding an argument cannot move it across a kink
-    options, allowed = OPTIONS | {"activation": "sin"}, tolerance(cpu_level_or_bf16, dtype)
-    check(inputs(sizes), options, dtype, "linear", allowed)
+    options = OPTIONS | {"activation": "sin", "channels_first": channels_first}
+    check(inputs(sizes, channels_first=channels_first), options, dtype, "linear", tolerance(cpu_level_or_bf16, dtype))
 
 
 @pytest.mark.parametrize(
@@ -81,25 +89,27 @@ def test_sizes(cpu_level_or_bf16, sizes, dtype):
         {"activation": "relu", "demodulate": False, "scale": 0.1, "style_offset": 0.0},
     ],
 )
-def test_options(cpu_level_or_bf16, changed):
+@both_layouts
+def test_options(cpu_level_or_bf16, changed, channels_first):
     """Whatever is kept of forward, and if nothing is: with few points a sample, and with samples of several tiles."""
-    options = OPTIONS | changed
+    options = OPTIONS | changed | {"channels_first": channels_first}
     keeps = {"", "linear"}
     if options["activation"] != "sin":
         keeps.add("branches")
         if options["activation"] == "linear" and options["clamp"] is None:
             keeps.add("demodulation")
     for keep in sorted(keeps):
-        check(inputs((3, 70, 21, 19)), options, torch.float64, keep)
-        check(inputs((2, 131, 5, 7)), options, torch.float32, keep)
+        check(inputs((3, 70, 21, 19), channels_first=channels_first), options, torch.float64, keep)
+        check(inputs((2, 131, 5, 7), channels_first=channels_first), options, torch.float32, keep)
 
 
 @pytest.mark.parametrize("noise", ["none", "points", "samples_and_points", "transposed"])
-def test_noise_is_read_through_its_strides(cpu_level_or_bf16, noise):
-    tensors = inputs((3, 50, 9, 21), noise)
-    check(tensors, OPTIONS | {"activation": "sin"}, torch.float32, "linear")
+@both_layouts
+def test_noise_is_read_through_its_strides(cpu_level_or_bf16, noise, channels_first):
+    tensors, options = inputs((3, 50, 9, 21), noise, channels_first=channels_first), {"channels_first": channels_first}
+    check(tensors, OPTIONS | {"activation": "sin"} | options, torch.float32, "linear")
     tensors[3] = None
-    check(tensors, OPTIONS, torch.float64, "branches")
+    check(tensors, OPTIONS | options, torch.float64, "branches")
 
 
 @pytest.mark.parametrize("used", [(True, True), (False, True), (True, False)], ids=["both", "rgb", "y"])
@@ -112,52 +122,68 @@ def test_colours(cpu_level_or_bf16, colours, used):
     check(tensors, OPTIONS, torch.float64, "branches", used=used)
 
 
-def test_neither_skip_nor_colours(cpu_level_or_bf16):
-    tensors = inputs((3, 70, 21, 67))
+@both_layouts
+def test_neither_skip_nor_colours(cpu_level_or_bf16, channels_first):
+    options = OPTIONS | {"channels_first": channels_first}
+    tensors = inputs((3, 70, 21, 67), channels_first=channels_first)
     tensors[6] = None
-    check(tensors, OPTIONS, torch.float64, "branches")
+    check(tensors, options, torch.float64, "branches")
     tensors[5] = None
-    check(tensors, OPTIONS, torch.float64, "branches")
+    check(tensors, options, torch.float64, "branches")
 
 
-def test_large_skips_are_written_past_the_caches(cpu_level_or_bf16):
-    check(inputs((1, 8200, 3, 128)), OPTIONS, torch.float32, "branches")
+@both_layouts
+def test_large_skips_are_written_past_the_caches(cpu_level_or_bf16, channels_first):
+    """In vectors: of 128 outputs, or of 8256 points, a multiple of every level's."""
+    options = OPTIONS | {"channels_first": channels_first}
+    check(inputs((1, 8256, 3, 128), channels_first=channels_first), options, torch.float32, "branches")
 
 
 @pytest.mark.parametrize("sizes", [(2, 300, 35, 37), (3, 97, 33, 5)])
-def test_half_types_of_many_points(cpu_level_or_bf16, sizes):
+@both_layouts
+def test_half_types_of_many_points(cpu_level_or_bf16, sizes, channels_first):
     """The sum of each sample's own weight gradient; pairs of rows that begin at odd rows of a tile."""
-    options = OPTIONS | {"activation": "linear"}
+    options = OPTIONS | {"activation": "linear", "channels_first": channels_first}
     for dtype in (torch.bfloat16, torch.float16):
         allowed = tolerance(cpu_level_or_bf16, dtype)
-        check(inputs(sizes), options, dtype, "demodulation", allowed)
+        check(inputs(sizes, channels_first=channels_first), options, dtype, "demodulation", allowed)
 
 
-def test_only_the_wanted_gradients(cpu_level_or_bf16):
-    tensors = inputs((2, 50, 6, 9))
+def grads_and_y(tensors, y_shape, colours=3):
+    """Cotangents of y and rgb and a y, the last two where there is to_rgb."""
+    has_rgb = tensors[6] is not None
+    rgb = torch.randn(*y_shape[:2], colours) if has_rgb else None
+    return torch.randn(y_shape), rgb, torch.randn(y_shape) if has_rgb else None
+
+
+@both_layouts
+def test_only_the_wanted_gradients(cpu_level_or_bf16, channels_first):
+    tensors = inputs((2, 50, 6, 9), channels_first=channels_first)
     backward = torch.ops.cips3d_ext.modfc_backward
-    grads_and_y = (torch.randn(2, 50, 9), torch.randn(2, 50, 3), torch.randn(2, 50, 9))
+    results = grads_and_y(tensors, (2, 9, 50) if channels_first else (2, 50, 9))
+    present = [index for index, tensor in enumerate(tensors) if tensor is not None]
     for demodulate in (True, False):
-        options = (OPTIONS | {"activation": "linear", "demodulate": demodulate}).values()
-        every = backward(*grads_and_y, *NOTHING, *tensors, *options, ALL_GRADIENTS)
-        for index in range(7):
-            grads = backward(*grads_and_y, *NOTHING, *tensors, *options, 1 << index)
+        changed = {"activation": "linear", "demodulate": demodulate, "channels_first": channels_first}
+        options = (OPTIONS | changed).values()
+        every = backward(*results, *NOTHING, *tensors, *options, ALL_GRADIENTS)
+        for index in present:
+            grads = backward(*results, *NOTHING, *tensors, *options, 1 << index)
             assert [grad.shape == (0,) for grad in grads] == [i != index for i in range(7)]
             assert torch.equal(grads[index], every[index])
 
 
-def test_deterministic_and_independent_of_threads(cpu_level_or_bf16, one_and_two_threads):
-    tensors = inputs((130, 11, 19, 21))
-    grads_and_y = (torch.randn(130, 11, 21), torch.randn(130, 11, 3), torch.randn(130, 11, 21))
+@both_layouts
+def test_deterministic_and_independent_of_threads(cpu_level_or_bf16, one_and_two_threads, channels_first):
+    tensors = inputs((130, 11, 19, 21), channels_first=channels_first)
+    results_and_y = grads_and_y(tensors, (130, 21, 11) if channels_first else (130, 11, 21))
+    options = (OPTIONS | {"channels_first": channels_first}).values()
     results = []
     for threads in one_and_two_threads:
         torch.set_num_threads(threads)
         runs = [
             [
-                *torch.ops.cips3d_ext.modfc(*tensors, *OPTIONS.values(), "")[:2],
-                *torch.ops.cips3d_ext.modfc_backward(
-                    *grads_and_y, *NOTHING, *tensors, *OPTIONS.values(), ALL_GRADIENTS
-                ),
+                *torch.ops.cips3d_ext.modfc(*tensors, *options, "")[:2],
+                *torch.ops.cips3d_ext.modfc_backward(*results_and_y, *NOTHING, *tensors, *options, ALL_GRADIENTS),
             ]
             for _ in range(2)
         ]

@@ -78,13 +78,14 @@ class ToColours(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         y = modfc(
-            x.flatten(2).mT.contiguous(),
+            x.flatten(2),
             self.weight.flatten(1),
             self.affine(w),
             self.bias,
             scale=1.0 / math.sqrt(self.weight.shape[1]),
             demodulate=False,
             clamp=self.clamp,
+            channels_first=True,
             impl=self.impl,
         )
-        return y.mT.unflatten(2, x.shape[2:])
+        return y.unflatten(2, x.shape[2:])
