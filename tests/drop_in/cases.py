@@ -7,7 +7,7 @@ import torch
 from tests.drop_in.checks import Case
 from tests.drop_in.hosts import cips, cips3d, epigraf, pigan, stylegan, stylenerf, stylesdf, volumegan
 
-B, N, I, O, W, SIDE = 2, 6, 5, 7, 4, 3  # samples, points, inputs, outputs (more than colours), width of codes, pixels
+B, N, I, O, W, SIDE = 2, 6, 5, 7, 4, 3  # samples, points, inputs, outputs, width of codes, pixels
 
 
 def draw(*shapes: tuple[int, ...]) -> Callable[[], tuple[torch.Tensor, ...]]:
@@ -51,7 +51,6 @@ FILM_CASES = [
     sine("StyleSDF", lambda: stylesdf.FiLMSiren(I, W, W), draw((B, 2, 3, N, I), CODES)),
     sine("CIPS-3D++-image", lambda: stylesdf.PlusPlus.FiLMSiren(I, O, W), draw((B, 2, 3, N, I), CODES)),
     sine("CIPS-3D++-rays", lambda: stylesdf.PlusPlus.FiLMSiren(I, O, W), draw((B, 3, N, I), CODES)),
-    sine("CIPS-LFF", lambda: cips.LFF(O), draw((B, 2, SIDE, SIDE))),
 ]
 CIPS3D_CASES = [
     modfc(f"CIPS-3D-{kind.__name__}-{name}", lambda kind=kind, options=options: kind(I, O, **options), draw(*shapes))
@@ -84,6 +83,7 @@ CIPS_CASES = [
     modfc("CIPS-styled-noise", lambda: cips.StyledConv(I, O, 1, W), draw(PICTURES, CODES, NOISE)),
     modfc("CIPS-styled-sin", lambda: cips.StyledConv(I, O, 1, W, "sin"), draw(PICTURES, CODES)),
     modfc("CIPS-styled-sinrelu", lambda: cips.StyledConv(I, O + 1, 1, W, "sinrelu"), draw(PICTURES, CODES)),
+    modfc("CIPS-LFF", lambda: cips.LFF(O), draw((B, 2, SIDE, SIDE))),
     modfc("CIPS-rgb", lambda: cips.ToRGB(I, O, W), draw(PICTURES, CODES)),
     modfc("StyleGAN2-rgb-first", lambda: cips.first_to_rgb(I, O, W), draw(PICTURES, CODES)),
     modfc("CIPS-rgb-skip", lambda: cips.ToRGB(I, O, W, True), lambda: draw(PICTURES, CODES, (B, O, 1, 1))()[:2]),
