@@ -9,11 +9,11 @@ from torch import Tensor
 def linear_map(x: Tensor, weight: Tensor, bias: Tensor | None = None, value: Tensor | None = None) -> Tensor:
     """x W^T + bias, x [B,N,I], weight [O,I] or [B,O,I], bias [O] -> [B,N,O].
 
-    value: the result, if a forward pass kept it (a constant). Then nothing is computed, and all derivatives are those
-    of the map.
+    value: the result, if it is known, in its own graph or as a constant that a forward pass kept. Then nothing is
+    computed, and all derivatives are those of the map.
     """
     if value is not None:
-        return _KnownLinearMap.apply(x, weight, bias, value)
+        return value if value.requires_grad else _KnownLinearMap.apply(x, weight, bias, value)
     product = x @ weight.mT
     return product if bias is None else product + bias
 

@@ -30,9 +30,21 @@ def film_sine(
     x [B,N,I], weight [O,I], bias [O], gamma and beta [B,O] -> y [B,N,O] in the dtype of x. Phases are in rad.
     reduced_precision is a permission for kernels; nothing is rounded here.
     """
-    frequency, phase = _film(widen(gamma), widen(beta), gamma_scale, gamma_offset, beta_scale)
     linear = linear_map(widen(x), widen(weight), widen(bias))
-    return torch.sin(_phase_argument(linear, frequency, phase)).to(x.dtype)
+    return sine_of_linear(linear, gamma, beta, gamma_scale, gamma_offset, beta_scale).to(x.dtype)
+
+
+def sine_of_linear(
+    linear: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    gamma_scale: float,
+    gamma_offset: float,
+    beta_scale: float,
+) -> Tensor:
+    """film_sine from linear = x W^T + bias [B,N,O], in its type."""
+    frequency, phase = _film(widen(gamma), widen(beta), gamma_scale, gamma_offset, beta_scale)
+    return torch.sin(_phase_argument(linear, frequency, phase))
 
 
 def film_sine_backward(
@@ -52,7 +64,7 @@ def film_sine_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, weight, bias, gamma and beta from grad_y [B,N,O].
 
-    All follow from that of the sine's argument, grad_y * cos(argument). linear: x W^T + bias, if the forward kept it.
+    All follow from that of the sine's argument, grad_y * cos(argument). linear: x W^T + bias, if it is known.
     """
     wide_x, wide_weight = widen(x), widen(weight)
     linear = linear_map(wide_x, wide_weight, widen(bias), linear)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ._gradients import ALL_GRADIENTS, select_gradients
 from ._precision import widen
-from .film_sine import film_sine, film_sine_backward
+from ._products import linear_map, weight_gradient
+from .film_sine import film_sine_backward, sine_of_linear
 
 COORDINATES = 3  # of a point and of a direction
 
@@ -81,10 +82,10 @@ def siren_field(
     """
     field = _unpack(parameters, gamma, beta, widths, colour_width, features, directions is not None)
     scales = (gamma_scale, gamma_offset, beta_scale)
-    *_, x = _trunk_inputs(points, field, point_scale, scales)
+    (*_, x), _ = _trunk(points, field, point_scale, scales)
     density = _apply(field.density, x)[..., 0]
     if field.colour is not None:
-        x = _film_sine(field.colour, _with_directions(x, directions), scales)
+        x, _ = _film_sine(field.colour, _with_directions(x, directions), scales)
     return _apply(field.feature, x).to(points.dtype), density.to(points.dtype)
 
 
@@ -113,18 +114,21 @@ def siren_field_backward(
     """
     field = _unpack(parameters, gamma, beta, widths, colour_width, features, directions is not None)
     scales = (gamma_scale, gamma_offset, beta_scale)
-    *inputs, x = _trunk_inputs(points, field, point_scale, scales)
+    wants_parameters, wants_gamma, wants_beta = (grad_mask >> i & 1 for i in (1, 2, 3))
+    layer_mask = 0b1 | 0b110 * wants_parameters | 0b1000 * wants_gamma | 0b10000 * wants_beta
+    (*inputs, x), linears = _trunk(points, field, point_scale, scales)
     grad_y = x.new_zeros((*points.shape[:2], features)) if grad_features is None else widen(grad_features)
     grad_sigma = x.new_zeros(points.shape[:2]) if grad_density is None else widen(grad_density)
 
     grad_directions, grad_films = None, []
     if field.colour is None:
-        grad_x, *tail = _apply_backward(grad_y, field.feature, x)
+        grad_x, *tail = _apply_backward(grad_y, field.feature, x, layer_mask)
     else:
         colour_input = _with_directions(x, directions)
-        grad_hidden, *last = _apply_backward(grad_y, field.feature, _film_sine(field.colour, colour_input, scales))
+        hidden, linear = _film_sine(field.colour, colour_input, scales)
+        grad_hidden, *last = _apply_backward(grad_y, field.feature, hidden, layer_mask)
         grad_input, *colour, grad_gamma, grad_beta = _film_sine_backward(
-            grad_hidden, field.colour, colour_input, scales
+            grad_hidden, field.colour, colour_input, linear, scales, layer_mask
         )
         if directions is not None:
             grad_directions = grad_input[..., :COORDINATES].reshape(*_per_direction(points, directions), COORDINATES)
@@ -132,18 +136,20 @@ def siren_field_backward(
         grad_x = grad_input[..., grad_input.shape[-1] - x.shape[-1] :]
         tail = [*colour, *last]
         grad_films = [(grad_gamma, grad_beta)]
-    from_density, *density = _apply_backward(grad_sigma[..., None], field.density, x)
+    from_density, *density = _apply_backward(grad_sigma[..., None], field.density, x, layer_mask)
     grad_x, head = grad_x + from_density, [*density, *tail]
-    for layer, layer_input in zip(reversed(field.trunk), reversed(inputs), strict=True):
-        grad_x, *linear, grad_gamma, grad_beta = _film_sine_backward(grad_x, layer, layer_input, scales)
-        head = [*linear, *head]
+    for layer, given, linear in zip(reversed(field.trunk), reversed(inputs), reversed(linears), strict=True):
+        grad_x, *of_linear, grad_gamma, grad_beta = _film_sine_backward(
+            grad_x, layer, given, linear, scales, layer_mask
+        )
+        head = [*of_linear, *head]
         grad_films = [(grad_gamma, grad_beta), *grad_films]
 
     gradients = (
         point_scale * grad_x,
-        torch.cat([grad.reshape(-1) for grad in head]),
-        None if gamma is None else torch.cat([grad for grad, _ in grad_films], -1),
-        None if beta is None else torch.cat([grad for _, grad in grad_films], -1),
+        lambda: torch.cat([grad.reshape(-1) for grad in head]),
+        lambda: torch.cat([grad for grad, _ in grad_films], -1),
+        lambda: torch.cat([grad for _, grad in grad_films], -1),
         grad_directions,
     )
     return select_gradients(gradients, (points, parameters, gamma, beta, directions), grad_mask)
@@ -168,25 +174,33 @@ def _unpack(
     return Field(trunk, linears[len(widths)], colour, linears[-1])
 
 
-def _trunk_inputs(points: Tensor, field: Field, point_scale: float, scales: tuple[float, ...]) -> list[Tensor]:
-    """The input of each trunk layer, and the last one's output."""
-    xs = [point_scale * widen(points)]
+def _trunk(
+    points: Tensor, field: Field, point_scale: float, scales: tuple[float, ...]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The input of each trunk layer and the last one's output; each layer's linear map."""
+    xs, linears = [point_scale * widen(points)], []
     for layer in field.trunk:
-        xs.append(_film_sine(layer, xs[-1], scales))
-    return xs
+        y, linear = _film_sine(layer, xs[-1], scales)
+        xs.append(y)
+        linears.append(linear)
+    return xs, linears
 
 
-def _film_sine(layer: SineLayer, x: Tensor, scales: tuple[float, ...]) -> Tensor:
-    gamma_scale, gamma_offset, beta_scale = scales
-    return film_sine(x, *layer, gamma_scale=gamma_scale, gamma_offset=gamma_offset, beta_scale=beta_scale)
+def _film_sine(layer: SineLayer, x: Tensor, scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """y, and the linear map in it."""
+    linear = linear_map(x, layer.weight, layer.bias)
+    return sine_of_linear(linear, layer.gamma, layer.beta, *scales), linear
 
 
-def _film_sine_backward(grad_y: Tensor, layer: SineLayer, x: Tensor, scales: tuple[float, ...]) -> list[Tensor]:
-    """Gradients of x, weight and bias, and of gamma and beta (where those are given)."""
+def _film_sine_backward(
+    grad_y: Tensor, layer: SineLayer, x: Tensor, linear: Tensor, scales: tuple[float, ...], grad_mask: int
+) -> list[Tensor]:
+    """Gradients of x, weight and bias, and of gamma and beta (where those are given and wanted)."""
     gamma_scale, gamma_offset, beta_scale = scales
     gradients = film_sine_backward(
-        grad_y, x, *layer, gamma_scale=gamma_scale, gamma_offset=gamma_offset, beta_scale=beta_scale
-    )
+        grad_y, x, *layer, gamma_scale=gamma_scale, gamma_offset=gamma_offset, beta_scale=beta_scale,
+        linear=linear, grad_mask=grad_mask,
+    )  # fmt: skip
     return list(gradients)  # type: ignore[arg-type]
 
 
@@ -194,9 +208,14 @@ def _apply(linear: Linear, x: Tensor) -> Tensor:
     return x @ linear.weight.T + linear.bias
 
 
-def _apply_backward(grad_y: Tensor, linear: Linear, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias."""
-    return grad_y @ linear.weight, torch.einsum("bno,bni->oi", grad_y, x), grad_y.sum((0, 1))
+def _apply_backward(grad_y: Tensor, linear: Linear, x: Tensor, grad_mask: int) -> tuple[Tensor, ...]:
+    """Gradients of x, weight and bias, None where not wanted, as the masks of film_sine_backward have them."""
+    gradients = (
+        lambda: grad_y @ linear.weight,
+        lambda: weight_gradient(grad_y, x, linear.weight.dim()),
+        lambda: grad_y.sum((0, 1)),
+    )
+    return select_gradients(gradients, (x, *linear), grad_mask)  # type: ignore[return-value]
 
 
 def _per_direction(points: Tensor, directions: Tensor) -> tuple[int, int, int]:

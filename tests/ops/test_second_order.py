@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cips3d_ext import film_sine, modfc
+from cips3d_ext import film_sine, modfc, siren_field
 from cips3d_ext.ops import _registry
 
 B, N, I, O = 2, 300, 36, 40  # points and inputs enough for the kernels to keep what they keep of large layers
@@ -30,16 +30,16 @@ def without_second_kernel(monkeypatch):
 
 
 class LargeProducts(TorchDispatchMode):
-    """Counts the products of as many multiplications as the layer's own."""
+    """Counts the products of at least so many multiplications, by default the layers' own."""
 
-    def __init__(self):
+    def __init__(self, size=PRODUCT):
         super().__init__()
-        self.count = 0
+        self.size, self.count = size, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.addmm):
-            self.count += result.numel() * args[-1].shape[-2] >= PRODUCT
+            self.count += result.numel() * args[-1].shape[-2] >= self.size
         return result
 
 
@@ -99,6 +99,16 @@ def test_a_first_derivative_computes_what_is_wanted(name, without_second_kernel)
         with LargeProducts() as large:
             torch.autograd.grad(y, wanted, grad, create_graph=True)
         assert large.count == products
+
+
+def test_a_fields_normals_compute_no_gradient_of_its_weights():
+    """Of the one wide layer: its linear map, which siren_field does not keep, and the gradient of its input."""
+    points, weight = torch.rand(B, N, 3, requires_grad=True), torch.randn(I, I, requires_grad=True)
+    layers = [(torch.randn(I, 3), torch.randn(I)), (weight, torch.randn(I))]
+    density = siren_field(points, layers, (torch.randn(1, I), torch.zeros(1))).density
+    with LargeProducts(B * N * I * I) as large:
+        torch.autograd.grad(density.sum(), points, create_graph=True)
+    assert large.count == 2
 
 
 @every_layer
