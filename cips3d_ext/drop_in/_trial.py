@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +21,9 @@ from ._swap import host_class
 
 # Two orders of float32 operations differ by about 1e-5 on such layers; another formula by far more than this.
 _TOLERANCE = 1e-3
-_PARAMETER_SCALE = 0.2  # keeps the arguments of sines, of which frequencies of 15 g + 30 are a factor, within float32
+# Over the root of the inputs: layers of all widths then give numbers about 1, and the arguments of sines, of which
+# frequencies of 15 g + 30 are a factor, stay within float32.
+_PARAMETER_SCALE = 0.5
 _SEED = 0
 # Inputs of other numbers than the parameters: products of equal ones are sums of squares, and sines of those far off.
 _INPUT_SEED = 1
@@ -43,8 +46,9 @@ def shadow(module: nn.Module, generator: torch.Generator) -> Any:
 def _random(parameter: Tensor | None, generator: torch.Generator) -> nn.Parameter | None:
     if parameter is None:
         return None
-    values = _PARAMETER_SCALE * torch.randn(parameter.shape, generator=generator, device="cpu", dtype=torch.float32)
-    return nn.Parameter(values, requires_grad=False)
+    inputs = math.prod([size for size in parameter.shape if size > 1][1:])
+    values = torch.randn(parameter.shape, generator=generator, device="cpu", dtype=torch.float32)
+    return nn.Parameter(values * (_PARAMETER_SCALE / math.sqrt(inputs)), requires_grad=False)
 
 
 def _resident(buffer: Tensor | None) -> Tensor | None:

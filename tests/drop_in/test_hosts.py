@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import cips3d_ext
+from cips3d_ext.drop_in import _trial
 from tests.drop_in.cases import CASES, MANY, SIDE, B, I, N, O, W
 from tests.drop_in.checks import CountedOps, accelerated, tensors_of
 from tests.drop_in.hosts import cips, cips3d, epigraf, pigan, stylegan, stylenerf, stylesdf, volumegan
@@ -53,11 +54,17 @@ def test_a_trial_runs_our_op_also_where_a_call_of_its_size_would_not():
 
 @pytest.mark.parametrize(
     "layer",
-    [pigan.FiLMLayer(256, 256), cips3d.FiLMLayer(256, 256, 512), stylesdf.FiLMSiren(256, 256, 256)],
+    [pigan.FiLMLayer(256, 256), cips3d.FiLMLayer(512, 256, 512), stylesdf.FiLMSiren(256, 256, 256)],
     ids=lambda layer: type(layer).__module__.rsplit(".", 1)[-1],
 )
-def test_sines_of_published_widths_pass_their_trial(layer):
-    cips3d_ext.accelerate(layer, strict=True)
+def test_sines_of_published_widths_pass_their_trial_by_far(layer, monkeypatch):
+    """Whatever the random numbers are: with a fifth of the tolerance."""
+    monkeypatch.setattr(_trial, "_TOLERANCE", _trial._TOLERANCE / 5)
+    for seed in range(3):
+        monkeypatch.setattr(_trial, "_SEED", seed)
+        monkeypatch.setattr(_trial, "_INPUT_SEED", 10 + seed)
+        cips3d_ext.accelerate(layer, strict=True)
+        cips3d_ext.undo(layer)
 
 
 def calls(layer: nn.Module, *args, **kwargs) -> int:
