@@ -12,6 +12,8 @@ from ..ops._registry import DEVICES, DTYPES
 
 _MANY_SAMPLES = 4  # the host makes a weight for each, which then takes longer than packing one
 _MANY_ROWS = 1024  # 512 to 512 for 64 points of one sample takes 1.9 times as long as the host's, 1024 as long
+_FEW_COLOURS = 4  # 512 to 3 for 4096 points takes up to 1.2 times as long as the host's forward, but half of both
+_FEW_POINTS = 256  # 512 to 512 for 64 points of one sample: 1.2 times; for 256, or 16 of two samples, as long or less
 _TEXELS_A_POINT = 32  # with 40 sampling takes 1.0 to 1.4 times as long as the host's, with 20 0.7
 _TEXELS_A_TRAINED_POINT = 80  # forward and backward: with 120 1.0 to 2.2 times, with 40 0.5 to 0.9
 
@@ -45,6 +47,14 @@ def autocast_dtype(tensor: Tensor) -> torch.dtype | None:
     device = tensor.device.type
     active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if active and tensor.dtype != torch.float64 else None
+
+
+def enough_channels(x: Tensor, outputs: int) -> bool:
+    """Whether modfc pays on x [B,I,*], whose channels come second: on a CPU wherever gradients may follow, and in
+    forward alone not for few outputs, as colours, nor on few points of one sample."""
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return True
+    return outputs > _FEW_COLOURS and (x.shape[0] > 1 or x.shape[2:].numel() >= _FEW_POINTS)
 
 
 def enough_rows(x: Tensor, inputs: int) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, lacks, unlike
-from ._covers import autocast_dtype, dense, one_dtype, unhooked
+from ._covers import autocast_dtype, dense, enough_channels, one_dtype, unhooked
 from ._layers import EqualLinear, modfc_channels_first
 
 _SLOPE = 0.2
@@ -240,6 +240,7 @@ def _covers(conv: Any, input: Any, style: Any) -> bool:
         and style.dim() == 2
         and style.shape[0] == input.shape[0]
         and one_dtype(input, style, conv.weight)
+        and enough_channels(input, conv.weight.shape[1])
     )
 
 

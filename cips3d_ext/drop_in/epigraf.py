@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, unlike
-from ._covers import autocast_dtype, dense, plain
+from ._covers import autocast_dtype, dense, enough_channels, plain
 from ._layers import EqualLinear, modfc_channels_first
 from .epigraf_rendering import fancy_integration as fancy_integration
 from .epigraf_rendering import tri_plane_renderer as tri_plane_renderer
@@ -82,6 +82,7 @@ def _covers_output(module: Any, x: Any, w: Any) -> bool:
         and w.dim() == 2
         and x.shape[0] == w.shape[0]
         and x.shape[1] == module.weight.shape[1]
+        and enough_channels(x, module.weight.shape[0])
     )
 
 

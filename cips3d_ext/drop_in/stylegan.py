@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, unlike
-from ._covers import dense, plain
+from ._covers import dense, enough_channels, plain
 from ._layers import EqualLinear, modfc_channels_first
 from .cips import ModulatedConv1x1  # rosinality's StyleGAN2 has it as CIPS has
 
@@ -153,6 +153,7 @@ def covers_picture(module: Any, x: Any, w: Any) -> bool:
         and w.dim() == 2
         and x.shape[0] == w.shape[0]
         and x.shape[1] == module.weight.shape[1]
+        and enough_channels(x, module.weight.shape[0])
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, lacks, unlike
-from ._covers import dense, plain
+from ._covers import dense, enough_channels, plain
 from ._layers import EqualLinear, modfc_channels_first
 from .pigan_rendering import sample_pdf as sample_pdf
 from .stylegan import (
@@ -190,6 +190,7 @@ def _covers_rows(module: Any, x: Any, w: Any) -> bool:
         and w.shape[0] > 0
         and x.shape[0] % w.shape[0] == 0
         and x.shape[1] == module.weight.shape[1]
+        and enough_channels(x, module.weight.shape[0])
     )
 
 

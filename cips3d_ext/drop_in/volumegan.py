@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ._adapter import Adapter, guarded_forward, unlike
-from ._covers import dense, plain
+from ._covers import dense, enough_channels, plain
 from ._layers import modfc_channels_first
 from .pigan_rendering import sample_pdf as sample_pdf
 from .stylegan import ACTIVATIONS, SMALL, activation_misfit, kernel_misfit, require_linear, require_noise_mode
@@ -149,6 +149,7 @@ def _covers(
         and not torch.is_autocast_enabled(x.device.type)
         and x.dim() == 4
         and x.shape[1] == module.weight.shape[1]
+        and enough_channels(x, module.weight.shape[0])
         and noise_mode.lower() in ("const", "random", "none")
         and plain(runtime_gain)
         and (not noisy or x.shape[2:] == module.noise.shape[2:])
