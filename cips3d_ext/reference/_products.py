@@ -5,6 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Up to so many columns a product takes a CPU many times as long as its transposed one of as many rows.
+_NARROW = 8
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a b, the other way round where b has few columns, as those of coordinates."""
+    return (b.mT @ a.mT).mT if b.shape[-1] <= _NARROW else a @ b
+
 
 def linear_map(x: Tensor, weight: Tensor, bias: Tensor | None = None, value: Tensor | None = None) -> Tensor:
     """x W^T + bias, x [B,N,I], weight [O,I] or [B,O,I], bias [O] -> [B,N,O].
@@ -22,7 +30,7 @@ def weight_gradient(grad: Tensor, x: Tensor, dimensions: int) -> Tensor:
     """That of linear_map's weight from grad [B,N,O]: [O,I] with 2 dimensions, [B,O,I] with 3."""
     if dimensions == 2:
         grad, x = grad.flatten(0, 1), x.flatten(0, 1)
-    return grad.mT @ x
+    return product(grad.mT, x)
 
 
 class _KnownLinearMap(torch.autograd.Function):
@@ -36,7 +44,7 @@ class _KnownLinearMap(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
         return (
-            grad @ weight if wants_x else None,
+            product(grad, weight) if wants_x else None,
             weight_gradient(grad, x, weight.dim()) if wants_weight else None,
             grad.sum((0, 1)) if wants_bias else None,
             None,

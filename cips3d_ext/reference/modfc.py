@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ._gradients import ALL_GRADIENTS, select_gradients
 from ._precision import widen
-from ._products import linear_map
+from ._products import linear_map, product
 
 
 def modfc(
@@ -134,7 +134,7 @@ def modfc_backward(
 
     @cache
     def grad_weights() -> Tensor:
-        return grad_v.mT @ wide_x
+        return product(grad_v.mT, wide_x)
 
     def grad_to_rgb() -> Tensor | None:
         if to_rgb is None or grad_rgb is None:
@@ -145,7 +145,7 @@ def modfc_backward(
 
     grad_noise, grad_skip = _swapped(channels_first, grad_v, grad_skip)
     gradients = (
-        lambda: _swapped(channels_first, grad_v @ weights)[0],
+        lambda: _swapped(channels_first, product(grad_v, weights))[0],
         lambda: scale * _gradient_of_weight(grad_weights(), wide_weight, scaled_weight, m, d),
         lambda: _gradient_of_modulation(grad_weights(), scaled_weight, squares, m, d),
         lambda: grad_v.sum((0, 1)),

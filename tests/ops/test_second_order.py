@@ -12,6 +12,13 @@ from cips3d_ext.ops import _registry
 B, N, I, O = 2, 300, 36, 40  # points and inputs enough for the kernels to keep what they keep of large layers
 PRODUCT = B * N * I * O
 LRELU = {"activation": "lrelu", "gain": math.sqrt(2), "clamp": 1.5}
+
+
+def channels_first(x, weight, style, bias, noise, **options):
+    """modfc of columns, from rows to rows."""
+    return modfc(x.mT, weight, style, bias, noise.mT, channels_first=True, **options).mT
+
+
 LAYERS = {
     "film_sine": film_sine,
     "linear": modfc,
@@ -19,6 +26,8 @@ LAYERS = {
     "lrelu_plain": lambda *tensors, **options: modfc(*tensors, demodulate=False, **LRELU, **options),
     "relu": lambda *tensors, **options: modfc(*tensors, activation="relu", **options),
     "sin": lambda *tensors, **options: modfc(*tensors, activation="sin", **options),
+    "lrelu_columns": lambda *tensors, **options: channels_first(*tensors, **LRELU, **options),
+    "sin_columns": lambda *tensors, **options: channels_first(*tensors, activation="sin", **options),
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
 
