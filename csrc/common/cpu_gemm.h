@@ -212,7 +212,8 @@ template <class E, class S>
 CIPS3D_INLINE void pack_rows(const S* from, int64_t rows, int64_t columns, int64_t stride, Unit<E>* to) {
   for (int64_t r = 0; r < rows; r += kStep<E>)
     for (int64_t i = 0; i < columns; i += kLanes<Compute<E>>)
-      store(to + r / kStep<E> * stride + i, units_of_columns<E>(from + r * columns + i, columns, rows - r, columns - i));
+      store(to + r / kStep<E> * stride + i,
+            units_of_columns<E>(from + r * columns + i, columns, rows - r, columns - i));
 }
 
 // The same of rows of operands, in memory of step_rows_size() units; single numbers are their own units.

@@ -155,8 +155,8 @@ class WeightGradient {
     const int64_t outputs = call_.sizes.outputs, inputs = call_.sizes.inputs;
     const int64_t z_stride = row_stride(outputs), x_stride = row_stride(inputs);
     const auto accumulate = [&](int64_t begin, int64_t end, T* to) {
-      accumulate_transposed(end - begin, outputs, inputs, step_rows<E>(z + begin * z_stride, end - begin, z_stride, steps_),
-                            z_stride, x + begin * x_stride, x_stride, to);
+      const Unit<E>* z_steps = step_rows<E>(z + begin * z_stride, end - begin, z_stride, steps_);
+      accumulate_transposed(end - begin, outputs, inputs, z_steps, z_stride, x + begin * x_stride, x_stride, to);
     };
     if (!call_.sample_partials) {
       if (call_.grad_weight) accumulate(0, rows, total_);
