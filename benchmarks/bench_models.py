@@ -31,6 +31,7 @@ class Subject(NamedTuple):
 
 
 ROUNDING = 1e-10  # a float64 gradient so much smaller than the largest is none
+SLOWEST_S = 60.0  # EG3D's backward at 512 x 512 takes half a minute on one core
 SUBJECTS = {
     "cips3d": Subject("released_ffhq_32", 32, "tiny"),
     "pigan": Subject("pigan_celeba", 32, "pigan_tiny"),
@@ -93,7 +94,8 @@ def measure(args: argparse.Namespace, name: str) -> None:
     names = names_with_gradients(wide, exact())
 
     def contender(kind: str, model: BaseGenerator) -> Contender:
-        return Contender(kind, scene.rendered(model), [model.get_parameter(name) for name in names])
+        inputs = [model.get_parameter(name) for name in names]
+        return Contender(kind, scene.rendered(model), inputs, slowest_s=SLOWEST_S)
 
     made = [contender(kind, model.to(args.device)) for kind, model in models.items()]
     if not args.no_compile:
