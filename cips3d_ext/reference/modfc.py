@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ._gradients import ALL_GRADIENTS, select_gradients
+from ._modulated_map import modulated_map
 from ._precision import widen
-from ._products import linear_map, product
 
 
 def modfc(
@@ -60,9 +60,7 @@ def modfc_with_rgb(
     channels_first: x is [B,I,N], noise (of three axes), skip and y are [B,O,N]; there is no to_rgb.
     """
     x, noise, skip = _swapped(channels_first, x, noise, skip)
-    modulation = widen(style) + style_offset
-    form = _scaled_form if prefer_scaled_form(x.shape[1], *reversed(weight.shape)) else _per_sample_form
-    y = form(widen(x), scale * widen(weight), modulation, demodulate, eps)
+    y = modulated_map(widen(x), scale * widen(weight), widen(style) + style_offset, demodulate, eps).value()
     for term in (noise, bias):
         y = y if term is None else y + widen(term)
     y = gain * _activate(y, activation, alpha)
@@ -101,24 +99,18 @@ def modfc_backward(
     """Gradients of x, weight, style, bias, noise (as expanded to [B,N,O]), skip and to_rgb from grad_y [B,N,O] and
     grad_rgb [B,N,K]; None where nobody used that output.
 
-    v = x V^T + noise + bias with each sample's own weights V = d W m [B,O,I], where W is scaled, m = style +
-    style_offset, and d depends on both through q = m^2 (W^2)^T, dd/dq = -d^3 / 2; V's gradient is grad_v^T x.
+    v = z + noise + bias with z = d * (x (W m)^T), W scaled and m = style + style_offset (see _modulated_map.py).
     The gradient passes where |y| <= clamp; a relu's is 0 at 0. What reaches y, and so the skip, is
     grad_y + grad_rgb to_rgb.
     If the forward kept them: linear = x (W m)^T; branches, where act is no sine: bytes of (v <= 0) + 2 (|y| > clamp).
     """
     x, noise, skip, grad_y, linear, branches = _swapped(channels_first, x, noise, skip, grad_y, linear, branches)
-    wide_x, m = widen(x), widen(style) + style_offset
     wide_weight = widen(weight) if scale == 1 else scale * widen(weight)
-    squares = wide_weight.square()
-    d = _demodulation(squares, m, eps) if demodulate else None
-    scaled_weight = wide_weight if d is None else d.unsqueeze(-1) * wide_weight
-    weights = scaled_weight * m.unsqueeze(1)
+    z = modulated_map(widen(x), wide_weight, widen(style) + style_offset, demodulate, eps, linear)
 
     @cache
     def v() -> Tensor:
-        kept = linear if linear is None or d is None else linear * d.detach().unsqueeze(1)
-        total = linear_map(wide_x, weights, value=kept)
+        total = z.value()
         for term in (noise, bias):
             total = total if term is None else total + widen(term)
         return total
@@ -132,10 +124,6 @@ def modfc_backward(
         slope = _slope_of_piece((branches & 1) == 0, activation, alpha, gain, grad_skip.dtype)
         grad_v = grad_skip * (slope if clamp is None else slope.masked_fill(branches > 1, 0.0))
 
-    @cache
-    def grad_weights() -> Tensor:
-        return product(grad_v.mT, wide_x)
-
     def grad_to_rgb() -> Tensor | None:
         if to_rgb is None or grad_rgb is None:
             return None if to_rgb is None else torch.zeros_like(to_rgb)
@@ -143,11 +131,12 @@ def modfc_backward(
         y = y if clamp is None else y.clamp(-clamp, clamp)
         return torch.einsum("bnk,bno->ko", widen(grad_rgb), y if skip is None else y + widen(skip))
 
+    grad_x, grad_weight, grad_style = z.gradients(grad_v)
     grad_noise, grad_skip = _swapped(channels_first, grad_v, grad_skip)
     gradients = (
-        lambda: _swapped(channels_first, product(grad_v, weights))[0],
-        lambda: scale * _gradient_of_weight(grad_weights(), wide_weight, scaled_weight, m, d),
-        lambda: _gradient_of_modulation(grad_weights(), scaled_weight, squares, m, d),
+        lambda: _swapped(channels_first, grad_x())[0],
+        lambda: scale * grad_weight(),
+        grad_style,
         lambda: grad_v.sum((0, 1)),
         grad_noise,
         grad_skip,
@@ -161,32 +150,6 @@ def _swapped(channels_first: bool, *tensors: Any) -> tuple[Any, ...]:
     return tuple(t.mT if channels_first and t is not None else t for t in tensors)
 
 
-def _gradient_of_weight(
-    grad_weights: Tensor, weight: Tensor, scaled_weight: Tensor, m: Tensor, d: Tensor | None
-) -> Tensor:
-    """That of W [O,I] from that of V = d W m."""
-    through_m = grad_weights * m.unsqueeze(1)
-    if d is None:
-        return through_m.sum(0)
-    grad_q = _gradient_of_q(grad_weights * scaled_weight, m, d)
-    return (through_m * d.unsqueeze(-1)).sum(0) + 2 * weight * (grad_q.T @ m.square())
-
-
-def _gradient_of_modulation(
-    grad_weights: Tensor, scaled_weight: Tensor, squares: Tensor, m: Tensor, d: Tensor | None
-) -> Tensor:
-    """That of m [B,I] from that of V = d W m."""
-    through_weight = grad_weights * scaled_weight
-    if d is None:
-        return through_weight.sum(1)
-    return through_weight.sum(1) + 2 * m * (_gradient_of_q(through_weight, m, d) @ squares)
-
-
-def _gradient_of_q(through_weight: Tensor, m: Tensor, d: Tensor) -> Tensor:
-    """[B,O] from V's gradient times d W: summed with m over I it is d's times d."""
-    return -0.5 * d.square() * (through_weight * m.unsqueeze(1)).sum(-1)
-
-
 def _gradient_of_y(grad_y: Tensor | None, grad_rgb: Tensor | None, to_rgb: Tensor | None) -> Tensor:
     """grad_y + grad_rgb to_rgb, one of which may be absent."""
     if grad_rgb is None or to_rgb is None:
@@ -194,38 +157,6 @@ def _gradient_of_y(grad_y: Tensor | None, grad_rgb: Tensor | None, to_rgb: Tenso
         return widen(grad_y)
     through_rgb = widen(grad_rgb) @ widen(to_rgb)
     return through_rgb if grad_y is None else through_rgb + widen(grad_y)
-
-
-def prefer_scaled_form(rows: int, in_features: int, out_features: int) -> bool:
-    """Whether scaling inputs and outputs moves less memory than a weight matrix per sample.
-
-    `rows` N are those of one sample. The product itself costs the same in both forms. Beside it the scaled form reads
-    and writes x and y once more, 2 N (I + O) numbers, and reads the shared weights once for d, O I. Per-sample weights
-    are written, read for the sums of their squares, read and written to be normalised, and read by the product; with
-    the read of the shared ones that is 6 O I.
-    """
-    scaled = 2 * rows * (in_features + out_features) + out_features * in_features
-    per_sample = 6 * out_features * in_features
-    return scaled <= per_sample
-
-
-def _scaled_form(x: Tensor, weight: Tensor, modulation: Tensor, demodulate: bool, eps: float) -> Tensor:
-    """d * ((x * modulation) W^T): one weight matrix for the whole batch."""
-    y = (x * modulation.unsqueeze(1)) @ weight.T
-    return y * _demodulation(weight.square(), modulation, eps).unsqueeze(1) if demodulate else y
-
-
-def _per_sample_form(x: Tensor, weight: Tensor, modulation: Tensor, demodulate: bool, eps: float) -> Tensor:
-    """x (d * W * modulation)^T: one weight matrix for each sample, [B,O,I]."""
-    weights = weight * modulation.unsqueeze(1)
-    if demodulate:
-        weights = weights * torch.rsqrt(weights.square().sum(-1, keepdim=True) + eps)
-    return x @ weights.mT
-
-
-def _demodulation(squares: Tensor, modulation: Tensor, eps: float) -> Tensor:
-    """d [B,O] = rsqrt(sum_I (W * modulation)^2 + eps), of squares W^2 [O,I]."""
-    return torch.rsqrt(modulation.square() @ squares.T + eps)
 
 
 def _activate(v: Tensor, activation: str, alpha: float) -> Tensor:

@@ -131,3 +131,28 @@ def test_a_gradient_that_nobody_takes_is_not_asked_of_the_kernel(name, monkeypat
     y.backward(grad, inputs=inputs[:2], retain_graph=True)
     y.backward(grad)
     assert masks == [0b1, 0b11, 0b11111]
+
+
+class LargestTensor(TorchDispatchMode):
+    """How many numbers the largest tensor has that anything computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = result if isinstance(result, (tuple, list)) else [result]
+        self.numbers = max([self.numbers, *(t.numel() for t in tensors if isinstance(t, torch.Tensor))])
+        return result
+
+
+def test_many_samples_of_few_rows_have_no_weights_of_their_own():
+    """4096 x 1 rows of 512 would take 4 GB of them."""
+    samples, width = 32, 24
+    x, style = torch.randn(samples, 1, width), torch.randn(samples, width)
+    leaves = [t.requires_grad_() for t in (x, torch.randn(width, width), style)]
+    with LargestTensor() as largest:
+        found = torch.autograd.grad(modfc(*leaves, activation="lrelu").square().sum(), leaves, create_graph=True)
+        torch.autograd.grad(sum(g.square().sum() for g in found), leaves)
+    assert largest.numbers < samples * width * width

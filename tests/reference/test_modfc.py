@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cips3d_ext.reference import modfc, modfc_backward, modfc_with_rgb
-from cips3d_ext.reference.modfc import _per_sample_form, _scaled_form, prefer_scaled_form
+from cips3d_ext.reference._modulated_map import PerSampleMap, ScaledMap, prefer_scaled_form
 
 B, N, I, O, K = 2, 3, 5, 4, 3
 # |y| of these inputs lies on both sides of the clamp.
@@ -89,8 +89,11 @@ def test_rgb_is_the_formula():
 @pytest.mark.parametrize("demodulate", [True, False])
 def test_both_forms_agree(demodulate):
     x, weight, style, *_ = sample()
-    arguments = (x, weight, style + 1.0, demodulate, 1e-8)
-    torch.testing.assert_close(_scaled_form(*arguments), _per_sample_form(*arguments), rtol=1e-12, atol=1e-13)
+    scaled, per_sample = (form(x, weight, style + 1.0, demodulate, 1e-8) for form in (ScaledMap, PerSampleMap))
+    torch.testing.assert_close(scaled.value(), per_sample.value(), rtol=1e-12, atol=1e-13)
+    grad = torch.randn_like(scaled.value())
+    for of_scaled, of_per_sample in zip(scaled.gradients(grad), per_sample.gradients(grad), strict=True):
+        torch.testing.assert_close(of_scaled(), of_per_sample(), rtol=1e-12, atol=1e-13)
 
 
 def test_the_cost_model_takes_the_scaled_form_for_few_rows():
