@@ -172,16 +172,17 @@ def models(rows: Sequence[Row]) -> str:
 
 
 def peers(rows: Sequence[Row]) -> str:
-    """Layers and renderers of other GANs: how many times as long their own code takes as ours."""
+    """Layers and renderers of other GANs: how many times as long their own code takes as ours. A table a machine."""
     used = [row for row in rows if row["op"] == "peers" and measured(row)]
-    lines = []
+    lines: dict[str, list[list[str]]] = {}
     for (host, shape, where), group in plots.hosts(used).items():
         parts = [[r for r in group if r["direction"] == direction] for direction in (*DIRECTIONS, "step")]
         cells = [advantage(part, False) for part in parts] + [advantage(part, True) for part in parts[:2]]
-        lines.append([host, shape, where, *cells])
-    titles = ["layer or renderer of", "its input", "machine", "forward", "forward and backward", "second order",
-              "torch.compile, forward", "torch.compile, both"]  # fmt: skip
-    return f"{markdown(titles, lines)}\n\n{provenance(used)}" if lines else ABSENT
+        lines.setdefault(where, []).append([host, shape, *cells])
+    titles = ["its input", "forward", "forward and backward", "second order", "torch.compile, forward",
+              "torch.compile, both"]  # fmt: skip
+    tables = [markdown([where, *titles], here) for where, here in lines.items()]
+    return "\n\n".join([*tables, provenance(used)]) if lines else ABSENT
 
 
 SUMMARIES: dict[str, Callable[[Sequence[Row]], str]] = {
