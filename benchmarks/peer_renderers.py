@@ -14,6 +14,17 @@ from tests.drop_in.hosts import pigan_rendering as pigan
 from tests.drop_in.hosts import stylesdf_rendering as stylesdf
 from tests.drop_in.hosts import volumegan_rendering as volumegan
 
+
+class NoCalls:
+    """In place of the lists in which the tests' hosts note their calls: torch.compile would compile anew as they grow."""
+
+    def append(self, name: str) -> None:
+        pass
+
+
+for _host in (eg3d, epigraf, pigan, stylesdf, volumegan):
+    _host.CALLS = NoCalls()
+
 B = 1
 NEAR, LENGTH = 0.5, 1.0  # of the rays
 Entry = tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...]]
