@@ -14,9 +14,14 @@ from tests.drop_in.hosts import pigan_rendering as pigan
 from tests.drop_in.hosts import stylesdf_rendering as stylesdf
 from tests.drop_in.hosts import volumegan_rendering as volumegan
 
+B = 1
+NEAR, LENGTH = 0.5, 1.0  # of the rays
+Entry = tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...]]
+
 
 class NoCalls:
-    """In place of the lists in which the tests' hosts note their calls: torch.compile would compile anew as they grow."""
+    """In place of the lists in which the hosts note their calls for tests: torch.compile would compile anew as they
+    grow."""
 
     def append(self, name: str) -> None:
         pass
@@ -24,10 +29,6 @@ class NoCalls:
 
 for _host in (eg3d, epigraf, pigan, stylesdf, volumegan):
     _host.CALLS = NoCalls()
-
-B = 1
-NEAR, LENGTH = 0.5, 1.0  # of the rays
-Entry = tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...]]
 
 
 def depths(rays: int, samples: int) -> Tensor:
