@@ -120,8 +120,7 @@ inline ModfcCall make_modfc_call(const Tensor& x, const Tensor& weight, const Te
                              gain,  clamp.has_value(), clamp.value_or(0)};
   const int points = channels_first ? 2 : 1, channels = 3 - points;  // axes of x and of all that is like y
   const ModfcSizes sizes{x.size(0), x.size(points), x.size(channels), weight.size(0), to_rgb ? to_rgb->size(0) : 0};
-  ModfcCall call{x,      weight,  style, bias, noise,             skip,
-                 to_rgb, options, sizes, {},   reduced_precision, channels_first};
+  ModfcCall call{x, weight, style, bias, noise, skip, to_rgb, options, sizes, {}, reduced_precision, channels_first};
   check_modfc(call);
   call.x = as_contiguous(x);
   call.weight = as_contiguous(weight);
@@ -196,9 +195,8 @@ ModfcGradients modfc_backward_entry(std::optional<Tensor> grad_y, std::optional<
                                     double style_offset, bool demodulate, double eps, StringArgument activation,
                                     double alpha, double gain, std::optional<double> clamp, bool reduced_precision,
                                     bool channels_first, int64_t grad_mask) {
-  const ModfcCall call =
-      make_modfc_call(x, weight, style, bias, noise, skip, to_rgb, scale, style_offset, demodulate, eps,
-                      activation.take(), alpha, gain, clamp, reduced_precision, channels_first);
+  const ModfcCall call = make_modfc_call(x, weight, style, bias, noise, skip, to_rgb, scale, style_offset, demodulate,
+                                         eps, activation.take(), alpha, gain, clamp, reduced_precision, channels_first);
   return Backward(call, make_modfc_results(call, grad_y, grad_rgb, y, grad_mask),
                   make_modfc_kept(call, kept, demodulation), grad_mask);
 }
