@@ -29,21 +29,24 @@ def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
     """
     config = trainer.config
     judge = Judge(use_aux=config.loss.use_aux)
+    codes = trainer.sample_inputs()
+    poses = trainer.discriminator.labels(codes.camera)  # for a discriminator that is told them, of real images too
     with torch.no_grad():
-        rendered = trainer.render(grad_rays=None)
+        rendered = trainer.render(None, codes)
         fake = trainer.discriminator.fakes(rendered, judge.use_aux)
     real = trainer.discriminator.reals(next(trainer.images).to(trainer.device), rendered, judge.use_aux, shown=0)
 
     def discriminate(r1_weight: float) -> object:
         clip = config.optimizer.clip_norm
         network, optimizer = trainer.discriminator, trainer.d_optimizer
-        return discriminator_step(network, optimizer, real, fake, judge, r1_weight=r1_weight, clip_norm=clip)
+        told = {"labels": (poses, poses)}
+        return discriminator_step(network, optimizer, real, fake, judge, r1_weight=r1_weight, clip_norm=clip, **told)
 
     def generate() -> object:
-        images = trainer.discriminator.fakes(trainer.render(config.render.grad_rays), judge.use_aux)
+        images = trainer.discriminator.fakes(trainer.render(config.render.grad_rays, codes), judge.use_aux)
         clip = config.optimizer.clip_norm
         return generator_step(
-            trainer.generator, trainer.discriminator, trainer.g_optimizer, images, judge, clip_norm=clip
+            trainer.generator, trainer.discriminator, trainer.g_optimizer, images, judge, clip_norm=clip, labels=poses
         )
 
     @torch.no_grad()
