@@ -6,6 +6,7 @@ dd/dq = -d^3 / 2; d is None, for 1, without demodulation. linear: x (W m)^T, if 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -18,7 +19,7 @@ from ._products import linear_map, product, weight_gradient
 Gradients = tuple[Callable[[], Tensor], ...]  # of x, W and m, each computed when it is asked for
 
 
-class ModulatedMap:
+class ModulatedMap(ABC):
     """What both forms share."""
 
     def __init__(
@@ -28,12 +29,13 @@ class ModulatedMap:
         self.squares = weight.square()
         self.d = torch.rsqrt(m.square() @ self.squares.T + eps) if demodulate else None
 
+    @abstractmethod
     def value(self) -> Tensor:
-        raise NotImplementedError
+        """z."""
 
+    @abstractmethod
     def gradients(self, grad: Tensor) -> Gradients:
         """From that of z."""
-        raise NotImplementedError
 
     def _with_d(self, of_x: Callable[[], Tensor], own: Gradients, of_q: Callable[[], Tensor]) -> Gradients:
         """The gradients of W and m with what reaches them through d."""

@@ -45,9 +45,10 @@ FilmSineOutputs film_sine_cpu(const FilmSineCall& call, bool keep_linear) {
   return {y, linear};
 }
 
+using Reduction = decltype(FilmSineCpuKernels::reduce_film);
+
 // The gradients that are sums over tiles: grad_weight of the workers' shares, the others by `reduce_film`.
-void reduce(const FilmSineCpuCall& call, const FilmSineCpuKernels& kernels, int64_t workers,
-            decltype(FilmSineCpuKernels::reduce_film) reduce_film) {
+void reduce(const FilmSineCpuCall& call, const FilmSineCpuKernels& kernels, int64_t workers, Reduction reduce_film) {
   const int64_t outputs = call.sizes.outputs;
   if (call.grad_weight)
     parallel_shares(outputs, worker_count(outputs),
@@ -59,9 +60,31 @@ void reduce(const FilmSineCpuCall& call, const FilmSineCpuKernels& kernels, int6
   });
 }
 
+// Runs a pass over the tiles that keeps `sums` sums a segment, then the reduction of them. multiplies_inputs: whether
+// the pass needs the panels of products with the weights.
+void run_backward(const Tensor& x, FilmSineCpuCall call, bool multiplies_inputs, int64_t sums,
+                  decltype(FilmSineCpuKernels::backward) pass, Reduction reduce_film) {
+  const FilmSineSizes& sizes = call.sizes;
+  const RowTiles tiles = call.tiles();
+  const int64_t workers = worker_count(tiles.count());
+  const Tensor panels = working_memory(x, multiplies_inputs ? sizes.inputs * padded(sizes.outputs) : 0);
+  const Tensor grad_panels = working_memory(x, call.grad_x ? sizes.outputs * padded(sizes.inputs) : 0);
+  const Tensor weight_partials = working_memory(x, call.grad_weight ? workers * call.weight_partial() : 0);
+  const Tensor segment_sums = working_memory(x, tiles.segments() * sums * padded(sizes.outputs));
+  call.panels = multiplies_inputs ? data(panels) : nullptr;
+  call.grad_panels = call.grad_x ? data(grad_panels) : nullptr;
+  call.weight_partials = data(weight_partials);
+  call.segment_sums = data(segment_sums);
+
+  const FilmSineCpuKernels& kernels = kernels_for(x);
+  kernels.pack(call);
+  parallel_shares(tiles.count(), workers,
+                  [&](int64_t worker, int64_t first, int64_t last) { pass(call, worker, first, last); });
+  reduce(call, kernels, workers, reduce_film);
+}
+
 FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor& grad_y, const Tensor& linear,
                                          int64_t grad_mask) {
-  const FilmSineSizes& sizes = call.sizes;
   const auto gradient = [&](FilmSineGradient which, const std::optional<Tensor>& like) {
     return like && (grad_mask >> which & 1) ? std::optional<Tensor>(output_like(*like)) : std::nullopt;
   };
@@ -80,31 +103,16 @@ FilmSineGradients film_sine_backward_cpu(const FilmSineCall& call, const Tensor&
   plain.grad_bias = data(grad_bias);
   plain.grad_gamma = data(grad_gamma);
   plain.grad_beta = data(grad_beta);
+  plain.linear = linear.numel() > 0 ? data(linear) : nullptr;
   if (grad_y.numel() == 0) return zero_all(grads);
 
-  plain.linear = linear.numel() > 0 ? data(linear) : nullptr;
-  const RowTiles tiles = plain.tiles();
-  const int64_t workers = worker_count(tiles.count());
-  const Tensor panels = working_memory(call.x, plain.linear ? 0 : sizes.inputs * padded(sizes.outputs));
-  const Tensor grad_panels = working_memory(call.x, grad_x ? sizes.outputs * padded(sizes.inputs) : 0);
-  const Tensor weight_partials = working_memory(call.x, grad_weight ? workers * plain.weight_partial() : 0);
-  const Tensor segment_sums = working_memory(call.x, tiles.segments() * 2 * padded(sizes.outputs));
-  plain.panels = plain.linear ? nullptr : data(panels);
-  plain.grad_panels = grad_x ? data(grad_panels) : nullptr;
-  plain.weight_partials = data(weight_partials);
-  plain.segment_sums = data(segment_sums);
-
   const FilmSineCpuKernels& kernels = kernels_for(call.x);
-  kernels.pack(plain);
-  parallel_shares(tiles.count(), workers,
-                  [&](int64_t worker, int64_t first, int64_t last) { kernels.backward(plain, worker, first, last); });
-  reduce(plain, kernels, workers, kernels.reduce_film);
+  run_backward(call.x, plain, !plain.linear, kFilmSums, kernels.backward, kernels.reduce_film);
   return grads;
 }
 
 FilmSineSecondGradients film_sine_second_cpu(const FilmSineCall& call, const FilmSineSecondCall& second,
                                              int64_t grad_mask) {
-  const FilmSineSizes& sizes = call.sizes;
   const auto gradient = [&](int which, const std::optional<Tensor>& like) {
     return like && (grad_mask >> which & 1) ? std::optional<Tensor>(output_like(*like)) : std::nullopt;
   };
@@ -134,22 +142,9 @@ FilmSineSecondGradients film_sine_second_cpu(const FilmSineCall& call, const Fil
   plain.grad_gamma = data(grad_gamma);
   plain.grad_beta = data(grad_beta);
 
-  const RowTiles tiles = plain.tiles();
-  const int64_t workers = worker_count(tiles.count());
-  const bool multiplies_inputs = plain.direction_x || !plain.linear;
-  const Tensor panels = working_memory(call.x, multiplies_inputs ? sizes.inputs * padded(sizes.outputs) : 0);
-  const Tensor grad_panels = working_memory(call.x, grad_x ? sizes.outputs * padded(sizes.inputs) : 0);
-  const Tensor weight_partials = working_memory(call.x, grad_weight ? workers * plain.weight_partial() : 0);
-  const Tensor segment_sums = working_memory(call.x, tiles.segments() * kFilmSecondSums * padded(sizes.outputs));
-  plain.panels = multiplies_inputs ? data(panels) : nullptr;
-  plain.grad_panels = grad_x ? data(grad_panels) : nullptr;
-  plain.weight_partials = data(weight_partials);
-  plain.segment_sums = data(segment_sums);
   const FilmSineCpuKernels& kernels = kernels_for(call.x);
-  kernels.pack(plain);
-  parallel_shares(tiles.count(), workers,
-                  [&](int64_t worker, int64_t first, int64_t last) { kernels.second(plain, worker, first, last); });
-  reduce(plain, kernels, workers, kernels.reduce_second);
+  const bool multiplies_inputs = plain.direction_x || !plain.linear;
+  run_backward(call.x, plain, multiplies_inputs, kFilmSecondSums, kernels.second, kernels.reduce_second);
   return grads;
 }
 

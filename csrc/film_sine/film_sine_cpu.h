@@ -20,7 +20,7 @@ struct FilmSineCpuCall {
   void* panels;           // E, weight packed for x W^T
   void* grad_panels;      // E, weight packed for grad_linear W
   void* weight_partials;  // T [workers, weight_partial()]: each worker's share of grad_weight
-  void* segment_sums;     // T [segments, 2, padded O]: sums of grad_h and of grad_g; a third one of second derivatives
+  void* segment_sums;     // T [segments, kFilmSums or kFilmSecondSums, padded O]
 
   CIPS3D_HOST_DEVICE RowTiles tiles() const { return {sizes.batch, sizes.points}; }
   CIPS3D_HOST_DEVICE int64_t weight_partial() const {
@@ -28,7 +28,8 @@ struct FilmSineCpuCall {
   }
 };
 
-inline constexpr int64_t kFilmSecondSums = 3;  // of grad_h, grad_g and grad_linear
+inline constexpr int64_t kFilmSums = 2;        // of grad_h and grad_g
+inline constexpr int64_t kFilmSecondSums = 3;  // of second derivatives: of grad_h, grad_g and grad_linear
 
 struct FilmSineCpuKernels {
   void (*pack)(const FilmSineCpuCall&);

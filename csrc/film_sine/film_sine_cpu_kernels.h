@@ -81,7 +81,7 @@ CIPS3D_INLINE void backward_columns(const FilmSineCpuCall& call, const FilmTile<
   using T = Compute<S>;
   const int64_t outputs = call.sizes.outputs, left = outputs - j, tile = film.rows().tile();
   const S* grad_y = static_cast<const S*>(call.grad_y) + tile * kTileRows * outputs + j;
-  T* sums_h = static_cast<T*>(call.segment_sums) + call.tiles().segment(tile, sample) * 2 * padded(outputs) + j;
+  T* sums_h = static_cast<T*>(call.segment_sums) + call.tiles().segment(tile, sample) * kFilmSums * padded(outputs) + j;
   T* sums_g = sums_h + padded(outputs);
   const bool starts = film.rows().starts_segment(begin);
   const Vec<T> g = load(film.g(sample) + j), h = load(film.h(sample) + j);
@@ -204,7 +204,7 @@ void reduce_film(const FilmSineCpuCall& call, int64_t first_output, int64_t last
       const int64_t at = sample * outputs + j;
       Vec<T> sum_h = {}, sum_g = {};
       for (int64_t s = tiles.first_segment(sample); s <= tiles.last_segment(sample); ++s) {
-        const T* sums = static_cast<const T*>(call.segment_sums) + s * 2 * padded(outputs) + j;
+        const T* sums = static_cast<const T*>(call.segment_sums) + s * kFilmSums * padded(outputs) + j;
         sum_h += load(sums);
         sum_g += load(sums + padded(outputs));
       }

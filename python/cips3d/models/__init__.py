@@ -1,4 +1,5 @@
-"""The networks of CIPS-3D and, a folder each, of other models; `base` is what all offer, `registry` lists them.
+"""The networks of CIPS-3D and, a folder each, of other models; `base` and `base_discriminator` are what all offer,
+`registry` lists them.
 
 Import and export of the official state dicts; `view` and `mesh` show a generator.
 """

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cips3d.models.base import BaseDiscriminator
+from cips3d.models.base_discriminator import BaseDiscriminator
 
 SMALLEST_SIZE = 4  # side of the last feature map, where the image becomes one vector
 BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)  # binomial low-pass of StyleGAN2, applied before every stride-2 convolution

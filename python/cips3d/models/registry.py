@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from cips3d.models.base import BaseDiscriminator, BaseGenerator
+from cips3d.models.base import BaseGenerator
+from cips3d.models.base_discriminator import BaseDiscriminator
 from cips3d.models.discriminator import Discriminator, DiscriminatorConfig
 from cips3d.models.eg3d import Eg3dDiscriminator, Eg3dDiscriminatorConfig, Eg3dGenerator, Eg3dGeneratorConfig
 from cips3d.models.generator import Generator

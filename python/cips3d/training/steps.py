@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from cips3d.distributed import average_, gather
 from cips3d.models.augment import AugmentDraws
-from cips3d.models.base import BaseDiscriminator
+from cips3d.models.base_discriminator import BaseDiscriminator
 from cips3d.training.losses import discriminator_loss, generator_loss, r1_gradient_norm
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cips3d.models.augment import AugmentDraws, diff_augment
-from cips3d.models.base import BaseDiscriminator
+from cips3d.models.base_discriminator import BaseDiscriminator
 from cips3d.models.discriminator import ImageDiscriminator
 from cips3d.models.eg3d.config import Eg3dDiscriminatorConfig
 from cips3d.models.eg3d.synthesis import RGB, resize

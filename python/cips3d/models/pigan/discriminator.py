@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cips3d.models.base import BaseDiscriminator
+from cips3d.models.base_discriminator import BaseDiscriminator
 from cips3d.models.pigan.config import SMALLEST_SIZE, PiganDiscriminatorConfig
 
 LRELU_SLOPE = 0.2
