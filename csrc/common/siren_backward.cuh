@@ -1,7 +1,7 @@
 // A SIREN field's backward for one block's points: what the warps do with the layout of siren_backward_plan.h.
 #pragma once
-#include "common/siren_backward_plan.h"
 #include "common/siren_forward.cuh"
+#include "common/siren_gradients.cuh"
 
 namespace cips3d {
 
@@ -72,6 +72,7 @@ struct SirenBackwardBlock {
   const SirenBackwardPlan& plan;
   unsigned char *gradients, *inputs;  // shared: [chunk][warp][part] matrices of the layer in work
   unsigned char* extras;              // shared: [point, direction][warp] 16 rows of 8 float16
+  float* bounds;                      // shared: [warp]
   unsigned char* tape;
   float* partials;
 
@@ -81,6 +82,7 @@ struct SirenBackwardBlock {
         gradients(shared + plan.weight_bytes),
         inputs(gradients + plan.tile_bytes(plan.gradient_tiles)),
         extras(inputs + plan.tile_bytes(plan.input_tiles)),
+        bounds(reinterpret_cast<float*>(extras + 2 * plan.warps * kSirenExtraBytes)),
         tape(tapes + blockIdx.x * plan.tape_bytes),
         partials(all_partials + blockIdx.x * plan.partial_floats) {}
 
@@ -115,10 +117,10 @@ __device__ __forceinline__ void store_extras(unsigned char* extras, int warp, co
   store_vector(reinterpret_cast<uint32_t*>(extras + warp * kSirenExtraBytes + row * kVectorBytes), words);
 }
 
-// Adds accumulators to the block's partial sums; the block's first points find nothing there.
-__device__ __forceinline__ void add_partial(float* to, const float (&sums)[4], bool first) {
+// Adds accumulators times a power of two to the block's partial sums; the block's first points find nothing there.
+__device__ __forceinline__ void add_partial(float* to, const float (&sums)[4], float factor, bool first) {
   float4* at = reinterpret_cast<float4*>(to) + threadIdx.x % kWarpSize;
-  float4 value = make_float4(sums[0], sums[1], sums[2], sums[3]);
+  float4 value = make_float4(factor * sums[0], factor * sums[1], factor * sums[2], factor * sums[3]);
   if (!first) {
     const float4 before = *at;
     value = make_float4(before.x + value.x, before.y + value.y, before.z + value.z, before.w + value.w);
@@ -129,10 +131,11 @@ __device__ __forceinline__ void add_partial(float* to, const float (&sums)[4], b
 constexpr int kSirenTaskOutputs = 2, kSirenTaskInputs = 4;  // chunks of one warp's share of a weight's gradient
 
 // One task: gradients^T times inputs, summed over the block's points, for up to 32 outputs and 64 inputs; with the
-// first inputs also gradients^T times the float inputs and 1.
+// first inputs also gradients^T times the float inputs and 1. All times `factor`.
 template <int Parts>
 __device__ __forceinline__ void weight_gradient(const SirenBackwardBlock& block, int l, int first_output,
-                                                int first_input, const unsigned char* extras, bool first) {
+                                                int first_input, const unsigned char* extras, float factor,
+                                                bool first) {
   constexpr int O = kSirenTaskOutputs, I = kSirenTaskInputs;
   const SirenBackwardPlan& plan = block.plan;
   const int output_chunks = plan.gradient_chunks(l), input_chunks = plan.input_chunks(l);
@@ -182,7 +185,7 @@ __device__ __forceinline__ void weight_gradient(const SirenBackwardBlock& block,
     const int chunk = first_output + o;
     if (chunk >= output_chunks) continue;
     if (first_input == 0)
-      add_partial(block.partials + plan.extras(l) + chunk * kSirenAccumulatorFloats, extra[o], first);
+      add_partial(block.partials + plan.extras(l) + chunk * kSirenAccumulatorFloats, extra[o], factor, first);
     float* tile =
         block.partials + plan.partials[l] + (int64_t(chunk) * input_chunks + first_input) * 2 * kSirenAccumulatorFloats;
 #pragma unroll
@@ -190,13 +193,13 @@ __device__ __forceinline__ void weight_gradient(const SirenBackwardBlock& block,
 #pragma unroll
       for (int n = 0; n < 2; ++n)
         if (first_input + k < input_chunks)
-          add_partial(tile + (k * 2 + n) * kSirenAccumulatorFloats, sums[k][o][n], first);
+          add_partial(tile + (k * 2 + n) * kSirenAccumulatorFloats, sums[k][o][n], factor, first);
   }
 }
 
 // All weights' gradients of one layer, the tasks spread over the warps. Barriers before and after are the caller's.
 template <int Parts>
-__device__ __forceinline__ void weight_gradients(const SirenBackwardBlock& block, int l, bool first) {
+__device__ __forceinline__ void weight_gradients(const SirenBackwardBlock& block, int l, float factor, bool first) {
   const SirenBackwardPlan& plan = block.plan;
   const int rows = (plan.gradient_chunks(l) + kSirenTaskOutputs - 1) / kSirenTaskOutputs;
   const int columns = max(1, (plan.input_chunks(l) + kSirenTaskInputs - 1) / kSirenTaskInputs);
@@ -205,7 +208,7 @@ __device__ __forceinline__ void weight_gradients(const SirenBackwardBlock& block
 #pragma unroll 1
   for (int task = block.warp(); task < rows * columns; task += plan.warps)
     weight_gradient<Parts>(block, l, task / columns * kSirenTaskOutputs, task % columns * kSirenTaskInputs, extras,
-                           first);
+                           factor, first);
 }
 
 // The density head's gradient as an output chunk: its high and low part, to 22 bits, in the first two channels.
@@ -260,11 +263,46 @@ __device__ __forceinline__ void add_vector_gradient(SirenVectors<1>& vectors, co
     }
 }
 
+// The gradients in work are `scale` times as large as they are, a power of two for all of the block's points.
+struct SirenGradientScale {
+  float scale;
+  float squares[2];  // of the gradient of each row's phases, summed over this lane's channels
+};
+
+__device__ __forceinline__ void add_squares(float (&squares)[2], const SirenSums<1>& gradients) {
+#pragma unroll
+  for (int n = 0; n < 2; ++n)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) squares[i / 2] = fmaf(gradients[0][n][i], gradients[0][n][i], squares[i / 2]);
+}
+
+// Leaves in block.bounds what no gradient of layer l - 1's phases, and none of the density, will exceed in this warp.
+__device__ __forceinline__ void store_bound(const SirenBackwardBlock& block, int l, const float* growths,
+                                            const float (&squares)[2], const float (&density_gradient)[2]) {
+  const SirenPlan& net = block.plan.net;
+  float bound = 0;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float of_row = l < net.layers ? sqrtf(quad_sum(squares[r])) * growths[l] : 0;
+    if (l == net.trunk) of_row = fmaf(fabsf(density_gradient[r]), growths[0], of_row);
+    bound = max(bound, l > net.trunk ? max(of_row, fabsf(density_gradient[r])) : of_row);
+  }
+  for (int lanes = kWarpSize / 2; lanes > 2; lanes /= 2) bound = max(bound, __shfl_xor_sync(kFullWarp, bound, lanes));
+  if (threadIdx.x % kWarpSize == 0) block.bounds[block.warp()] = bound;
+}
+
+// The power of two that brings all gradients of the layer before, under `scale`, below 2^15: half of float16's largest.
+__device__ __forceinline__ float scale_factor(const SirenBackwardBlock& block, float scale) {
+  float bound = 0;
+  for (int w = 0; w < block.plan.warps; ++w) bound = max(bound, block.bounds[w]);
+  return min(siren_power_below(bound, kSirenLargestExponent), ldexpf(1.0f, kSirenMostExponent) / scale);
+}
+
 // Gradients of layer l - 1's phases from those of layer l's, both in `next`, and of the density.
 template <int Width, int Parts, class VectorGradient>
 __device__ __forceinline__ void step_back(const SirenBackwardBlock& block, SirenWeights& weights,
                                           const unsigned char* packed, int l, float factor,
-                                          const SirenNextInShared<Width, Parts>& next,
+                                          const SirenNextInShared<Width, Parts>& next, SirenGradientScale& scaled,
                                           const float (&density_gradient)[2], const VectorGradient& vector_gradient) {
   const SirenPlan& net = block.plan.net;
   const SirenPackedLayer& before = net.layer[l - 1];
@@ -292,6 +330,7 @@ __device__ __forceinline__ void step_back(const SirenBackwardBlock& block, Siren
       }
     scale_by_fragment(sums, cosines);
     if (vectors_wanted) add_vector_gradient(vectors, sums, chunk);
+    add_squares(scaled.squares, sums);
     next.set(l - 1, k, sums);
   }
   if (!vectors_wanted) return;
@@ -299,7 +338,7 @@ __device__ __forceinline__ void step_back(const SirenBackwardBlock& block, Siren
   for (int r = 0; r < 2; ++r)
 #pragma unroll
     for (int i = 0; i < 3; ++i) vectors[r][i] = quad_sum(vectors[r][i]);
-  vector_gradient(before.vector, vectors);
+  vector_gradient(before.vector, vectors, 1 / scaled.scale);
 }
 
 // A layer's results on their way to the next: kept on the tape as well.
@@ -344,11 +383,11 @@ __device__ __forceinline__ void record_layers(const SirenBackwardBlock& block, S
 
 // Everything for this block's points. load(kind, vectors) as in siren_layers; feature_gradient(c, sums) gives the
 // gradient of 16 features, density_gradient that of each row's density, 0 for rows that are no points;
-// vector_gradient(kind, vectors) takes those of the float inputs where wanted(kind). `scales` of the image: see
-// siren_gradients.cuh. `first`: the block's first points.
+// vector_gradient(kind, vectors, factor) takes those of the float inputs where wanted(kind). All of them come under the
+// image's scale at the top; `growths` of the image: see siren_gradients.cuh. `first`: the block's first points.
 template <int Width, int Parts, class Load, class FeatureGradient, class VectorGradient>
 __device__ __forceinline__ void siren_backward_points(const SirenBackwardBlock& block, SirenWeights& weights,
-                                                      const unsigned char* packed, const float* scales,
+                                                      const unsigned char* packed, const float* growths,
                                                       const Load& load, const FeatureGradient& feature_gradient,
                                                       float (&density_gradient)[2],
                                                       const VectorGradient& vector_gradient, bool first) {
@@ -365,24 +404,30 @@ __device__ __forceinline__ void siren_backward_points(const SirenBackwardBlock& 
   record_layers<Width, Parts>(block, weights, next, load);
 
   const int last = block.plan.last_layer();
+  SirenGradientScale scaled{growths[kSirenGrowths - 1], {}};
   for (int c = 0; last < net.layers && c < net.layer[last].output_chunks; ++c) {
     SirenSums<1> sums = {};
     if (last == net.sines) feature_gradient(c, sums);
+    add_squares(scaled.squares, sums);
     next.set(last, c, sums);
   }
   if (last == net.sines - 1 && vector_gradient.wanted(net.layer[last].vector)) {
     const SirenVectors<1> none = {};  // a colour layer without features after it has no gradient
-    vector_gradient(net.layer[last].vector, none);
+    vector_gradient(net.layer[last].vector, none, 1);
   }
 #pragma unroll 1
   for (int l = last; l >= 0; --l) {
     store_operands<Parts>(block, l, density_gradient);
+    store_bound(block, l, growths, scaled.squares, density_gradient);
     __syncthreads();
-    weight_gradients<Parts>(block, l, first);
+    weight_gradients<Parts>(block, l, 1 / scaled.scale, first);
+    const float factor = scale_factor(block, scaled.scale);
     __syncthreads();
-    if (l > 0)
-      step_back<Width, Parts>(block, weights, packed, l, l < net.layers ? scales[l] : 1.0f, next, density_gradient,
-                              vector_gradient);
+    if (l == 0) break;
+    scaled = {factor * scaled.scale, {}};
+    density_gradient[0] *= factor;
+    density_gradient[1] *= factor;
+    step_back<Width, Parts>(block, weights, packed, l, factor, next, scaled, density_gradient, vector_gradient);
   }
 }
 

@@ -8,19 +8,18 @@
 //           image's points. Then the kernels of siren_gradients.cuh.
 // Traffic   points and gradients of the outputs once; activations and cosines to a tape and back (through L2), weights'
 //           gradients to partial sums and back, each time once a layer and block of points.
-// Numerics  as the forward; gradients as float16 of one or two parts under powers of two. Sums in a fixed order: the
-//           same bits in every run.
+// Numerics  as the forward; gradients as float16 of one or two parts, a block's points under a power of two that a bound
+//           of the next layer's gradients decides. Sums in a fixed order: the same bits in every run.
 // Limit     as the forward, and shared memory for the largest layer's operands.
 #pragma once
 #include "common/cuda_device.h"
 #include "common/siren_backward.cuh"
-#include "common/siren_gradients.cuh"
 
 namespace cips3d {
 
 struct SirenBackwardMemory {
   const unsigned char* packed;
-  const float* scales;
+  const float* growths;
   unsigned char* tapes;
   float* partials;
 };
@@ -33,14 +32,13 @@ struct SirenBackwardMemory {
 template <class Points>
 struct SirenVectorGradient {
   const Points& points;
-  float point_factor, direction_factor;
   int64_t image, row;
 
   __device__ __forceinline__ bool wanted(SirenVector kind) const { return points.wanted(kind); }
-  __device__ __forceinline__ void operator()(SirenVector kind, const SirenVectors<1>& vectors) const {
+  // the gradients times `factor`
+  __device__ __forceinline__ void operator()(SirenVector kind, const SirenVectors<1>& vectors, float factor) const {
     const int axis = int(threadIdx.x) % 4;
     if (axis == 3) return;
-    const float factor = kind == SirenVector::kPoint ? point_factor : direction_factor;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       if (row + r * 8 >= points.count) continue;
@@ -60,10 +58,8 @@ __global__ void __launch_bounds__(kSirenMostWarps* kWarpSize)
   const SirenBackwardBlock block(plan, shared, memory.tapes, memory.partials);
   SirenWeights weights(plan.net, packed, shared, plan.resident, true,
                        (tiles - first + blocks_per_image - 1) / blocks_per_image);
-  const float* scales = memory.scales + image * kSirenScales;
-  const float top_scale = scales[kSirenScales - 1], density_scale = siren_scale(plan.net, scales, plan.net.trunk - 1);
-  const float point_factor = 1 / siren_scale(plan.net, scales, 0);
-  const float direction_factor = 1 / siren_scale(plan.net, scales, plan.net.trunk);
+  const float* growths = memory.growths + image * kSirenGrowths;
+  const float top_scale = growths[kSirenGrowths - 1];
   const int lane = int(threadIdx.x) % kWarpSize;
 #pragma unroll 1
   for (int64_t tile = first; tile < tiles; tile += blocks_per_image) {
@@ -85,10 +81,9 @@ __global__ void __launch_bounds__(kSirenMostWarps* kWarpSize)
     float density_gradient[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r)
-      density_gradient[r] =
-          row + r * 8 < points.count ? density_scale * points.density_gradient(image, row + r * 8) : 0;
-    const SirenVectorGradient<Points> vector_gradient{points, point_factor, direction_factor, image, row};
-    siren_backward_points<Width, Parts>(block, weights, packed, scales, load, feature_gradient, density_gradient,
+      density_gradient[r] = row + r * 8 < points.count ? top_scale * points.density_gradient(image, row + r * 8) : 0;
+    const SirenVectorGradient<Points> vector_gradient{points, image, row};
+    siren_backward_points<Width, Parts>(block, weights, packed, growths, load, feature_gradient, density_gradient,
                                         vector_gradient, tile == first);
   }
   weights.finish();

@@ -4,7 +4,8 @@
 // points' gradients in registers as mma operands, and all warps together sum the weights' gradients over the points.
 //
 //   shared    the weights (siren_weights.cuh); the gradients of the layer's phases and its inputs, as 8x8 matrices, for
-//             the sums over points; each point's float inputs as float16 pairs, with a 1 for sums of biases
+//             the sums over points; each point's float inputs as float16 pairs, with a 1 for sums of biases; a bound of
+//             each warp's next gradients
 //   tape      activations and cosines of every layer with a sine, in global memory: of the points in work, not of all
 //   partials  the block's sums over its points, in global memory, as accumulators: layer [o chunk][i chunk][n tile]
 //             [lane][4], then for the float inputs and the bias [o chunk][lane][4]
@@ -20,11 +21,11 @@ constexpr int kSirenMostWarps = 8;
 constexpr int kSirenAccumulatorFloats = 128;  // of one m16n8 tile
 constexpr int kSirenExtraBytes = 256;         // float inputs of one warp's points, 16 x 8 float16
 
-// Powers of two that keep an image's gradients in float16's range: [l] the factor from layer l to layer l - 1, [last]
-// the scale at the top. Behind those of all images: maxima of the outputs' gradients.
-constexpr int kSirenScales = kSirenMaxLayers + 1;
+// What keeps an image's gradients in float16's range (siren_gradients.cuh): [l] the growth of layer l, [0] that of the
+// density, [last] the scale at the top. Behind those of all images: maxima of the outputs' gradients.
+constexpr int kSirenGrowths = kSirenMaxLayers + 1;
 constexpr int kSirenMaximumBlocks = 128;
-inline int64_t siren_scale_elements(int64_t images) { return images * kSirenScales + kSirenMaximumBlocks; }
+inline int64_t siren_growth_elements(int64_t images) { return images * kSirenGrowths + kSirenMaximumBlocks; }
 
 struct SirenBackwardPlan {
   SirenPlan net;
@@ -64,8 +65,8 @@ SirenBackwardPlan make_siren_backward_plan(const SirenPlan& net, int warps, bool
   const SirenPackedLayer& last = net.layer[net.sines - 1];
   plan.tape_bytes = 2 * plan.tile_bytes(last.first_chunk + last.output_chunks);
   plan.weight_bytes = int64_t(weight_bytes(resident));
-  plan.shared_bytes =
-      plan.weight_bytes + plan.tile_bytes(plan.gradient_tiles + plan.input_tiles) + 2 * warps * kSirenExtraBytes;
+  plan.shared_bytes = plan.weight_bytes + plan.tile_bytes(plan.gradient_tiles + plan.input_tiles) +
+                      2 * warps * kSirenExtraBytes + kSirenMostWarps * int64_t(sizeof(float));
   return plan;
 }
 

@@ -1,4 +1,4 @@
-// Launchers of what the ops with a SIREN field share: folding the weights, and a backward from its scales to the
+// Launchers of what the ops with a SIREN field share: folding the weights, and a backward from its growths to the
 // gradients of parameters, gamma and beta.
 #pragma once
 #include "common/siren_backward_kernel.cuh"
@@ -60,7 +60,7 @@ inline SirenTensorCores plan_siren_backward(const SirenCudaField& field, const S
       cores.backward = plan;
       cores.blocks_per_image = siren_blocks_per_image(field.batch, ceil_div(count, warps * 16), limits.multiprocessors);
       const int64_t blocks = field.batch * cores.blocks_per_image;
-      cores.scale_elements = siren_scale_elements(field.batch);
+      cores.growth_elements = siren_growth_elements(field.batch);
       cores.tape_bytes = blocks * plan.tape_bytes;
       cores.partial_elements = blocks * plan.partial_floats;
       cores.sum_elements = field.batch * field.network.parameters;
@@ -69,18 +69,18 @@ inline SirenTensorCores plan_siren_backward(const SirenCudaField& field, const S
   return cores;
 }
 
-// Scales for gradients of the outputs whose magnitudes are at most those in a [n] and b [m]; either may be null.
+// Growths for gradients of the outputs whose magnitudes are at most those in a [n] and b [m]; either may be null.
 template <class T, class A, class B>
-cudaError_t scale_siren_gradients(const SirenCudaField& field, const SirenPlan& net, const A* a, int64_t n, const B* b,
+cudaError_t bound_siren_gradients(const SirenCudaField& field, const SirenPlan& net, const A* a, int64_t n, const B* b,
                                   int64_t m, cudaStream_t stream) {
-  float* scales = static_cast<float*>(field.scales);
-  float* maxima = scales + field.batch * kSirenScales;
+  float* growths = static_cast<float*>(field.growths);
+  float* maxima = growths + field.batch * kSirenGrowths;
   CIPS3D_LAUNCH((siren_maximum_kernel<A, B>), dim3(kSirenMaximumBlocks), dim3(kSirenSumThreads), 0, stream, a, n, b, m,
                 maxima);
   if (const cudaError_t error = launch_error()) return error;
   const dim3 grid(unsigned(net.layers), grid_size(field.batch, 1, kMaxGridYZ));
-  CIPS3D_LAUNCH((siren_scales_kernel<T>), grid, dim3(kSirenSumThreads), 0, stream, net, make_parameters<T>(field),
-                field.batch, maxima, scales);
+  CIPS3D_LAUNCH((siren_growth_kernel<T>), grid, dim3(kSirenSumThreads), 0, stream, net, make_parameters<T>(field),
+                field.batch, maxima, growths);
   return launch_error();
 }
 
@@ -89,7 +89,7 @@ cudaError_t launch_siren_backward(const SirenCudaField& field, const SirenTensor
                                   cudaStream_t stream) {
   const SirenBackwardPlan& plan = cores.backward;
   const SirenBackwardMemory memory{static_cast<const unsigned char*>(field.packed),
-                                   static_cast<const float*>(field.scales), static_cast<unsigned char*>(field.tapes),
+                                   static_cast<const float*>(field.growths), static_cast<unsigned char*>(field.tapes),
                                    static_cast<float*>(field.partials)};
   const dim3 block(unsigned(plan.warps * kWarpSize)), grid(unsigned(field.batch * cores.blocks_per_image));
   int blocks = 0;
@@ -123,8 +123,8 @@ cudaError_t launch_siren_backward_sums(const SirenCudaField& field, const SirenT
   const int64_t parameters = field.network.parameters;
   float* sums = static_cast<float*>(field.sums);
   CIPS3D_LAUNCH((siren_sum_partials_kernel), dim3(grid_size(field.batch * parameters, kSirenSumThreads)),
-                dim3(kSirenSumThreads), 0, stream, plan, static_cast<const float*>(field.partials),
-                static_cast<const float*>(field.scales), sums, field.batch, parameters, cores.blocks_per_image);
+                dim3(kSirenSumThreads), 0, stream, plan, static_cast<const float*>(field.partials), sums, field.batch,
+                parameters, cores.blocks_per_image);
   if (const cudaError_t error = launch_error()) return error;
   if (field.grad_parameters) {
     CIPS3D_LAUNCH((siren_parameter_gradient_kernel<T>), dim3(grid_size(parameters, kSirenSumThreads)),

@@ -12,7 +12,7 @@ struct SirenTensorCores {
 
   SirenBackwardPlan backward;  // of a backward call
   int64_t blocks_per_image;
-  int64_t tape_bytes, scale_elements, partial_elements, sum_elements;
+  int64_t tape_bytes, growth_elements, partial_elements, sum_elements;
 };
 
 // A field's arrays, of dtype `dtype` except the working memory. Null: absent or not wanted.
@@ -26,7 +26,7 @@ struct SirenCudaField {
 
   void* packed;    // [B, packed_bytes] bytes
   void* tapes;     // backward: of all blocks, [tape_bytes] bytes
-  void* scales;    // [scale_elements]
+  void* growths;   // [growth_elements]
   void* partials;  // [partial_elements] sums of blocks
   void* sums;      // [sum_elements] of images
 };

@@ -1,5 +1,5 @@
-// Around a SIREN backward kernel: the powers of two that keep its gradients in float16's range, and the way from its
-// blocks' partial sums to the gradients of parameters, gamma and beta.
+// Around a SIREN backward kernel: what keeps its gradients in float16's range, and the way from its blocks' partial sums
+// to the gradients of parameters, gamma and beta.
 //
 //   P = sum over an image's points of (gradient of the phases)^T (inputs), with the unfolded weight W = A / g:
 //   grad W = sum_images g P,  grad b = sum_images g p,  grad gamma = gamma_scale (W . P + b p),  grad beta = beta_scale
@@ -11,17 +11,19 @@
 namespace cips3d {
 
 constexpr int kSirenSumThreads = 256;
-// Gradients enter the last layer with a largest entry of 2^7 to 2^8: as far from float16's largest, 2^16, as a layer's
-// row sums need, and 2^22 above its smallest normal number.
+// Gradients enter the last layer with a largest entry of 2^7 to 2^8, 2^22 above float16's smallest normal number.
 constexpr int kSirenTopExponent = 8;
-// Largest exponents of the scale at the top and of a layer's factor: their product is a float.
-constexpr int kSirenMostTopExponent = 60, kSirenMostExponent = 6;
+// Below what power of two they stay on the way down: half of float16's largest.
+constexpr int kSirenLargestExponent = 15;
+constexpr int kSirenMostExponent = 100;  // of a scale: it and its inverse are normal floats
 
-// Scale of the gradients of layer l's phases; of the density: of layer trunk - 1.
-CIPS3D_HOST_DEVICE float siren_scale(const SirenPlan& net, const float* scales, int l) {
-  float scale = scales[kSirenScales - 1];
-  for (int above = net.layers - 1; above > l; --above) scale *= scales[above];
-  return scale;
+// The power of two that brings a positive number to [2^(exponent - 1), 2^exponent), as far as a scale goes; 1 for what
+// none does.
+__device__ __forceinline__ float siren_power_below(float value, int exponent) {
+  if (!(value > 0) || !(value < INFINITY)) return 1;
+  int own;
+  frexpf(value, &own);
+  return ldexpf(1.0f, max(-kSirenMostExponent, min(exponent - own, kSirenMostExponent)));
 }
 
 // maxima[block] = the largest magnitude of the block's share of a [n] and b [m]; either may be null.
@@ -43,25 +45,18 @@ __global__ void __launch_bounds__(kSirenSumThreads)
   maxima[blockIdx.x] = largest;
 }
 
-// The power of two, at most 2^most either way, that brings a positive number to [0.5, 1); 1 for what has none.
-__device__ __forceinline__ float power_to_one(float value, int most) {
-  if (!(value > 0) || !(value < INFINITY)) return 1;
-  int exponent;
-  frexpf(value, &exponent);
-  return ldexpf(1.0f, -max(-most, min(exponent, most)));
-}
-
-// scales [B, kSirenScales]. Block (l, image): the factor of layer l undoes the growth that a random gradient has on its
-// way through the layer, the largest norm of a column of A_l; block (0, image): the scale at the top.
+// growths [B, kSirenGrowths]. Block (l, image): the largest norm of a column of A_l, so that an entry of the gradient of
+// the layer's inputs is at most that times the norm of the gradient of its phases (Cauchy-Schwarz); block (0, image):
+// the largest weight of the density, and the scale at the top.
 template <class T>
 __global__ void __launch_bounds__(kSirenSumThreads)
-    siren_scales_kernel(SirenPlan net, SirenParameters<T> field, int64_t images, const float* maxima, float* scales) {
+    siren_growth_kernel(SirenPlan net, SirenParameters<T> field, int64_t images, const float* maxima, float* growths) {
   CIPS3D_SHARED(float, largest_of, [kSirenSumThreads]);
   const int l = int(blockIdx.x);
   const SirenPackedLayer layer = net.layer[l];
   const int vectors = layer.vector == SirenVector::kNone ? 0 : 3;
   for (int64_t image = blockIdx.y; image < images; image += gridDim.y) {
-    float largest = 0;
+    float largest = 0, top = 0;
     for (int i = int(threadIdx.x); l > 0 && i < layer.inputs; i += kSirenSumThreads) {
       float squares = 0;
       for (int o = 0; o < layer.outputs; ++o) {
@@ -71,18 +66,15 @@ __global__ void __launch_bounds__(kSirenSumThreads)
       }
       largest = max(largest, sqrtf(squares));
     }
-    for (int i = int(threadIdx.x); l == 0 && i < kSirenMaximumBlocks; i += kSirenSumThreads)
-      largest = max(largest, maxima[i]);
+    for (int i = int(threadIdx.x); l == 0 && i < net.layer[net.trunk - 1].outputs; i += kSirenSumThreads)
+      largest = max(largest, fabsf(float(field.at(net.density_weight + i))));
     largest_of[threadIdx.x] = largest;
     __syncthreads();
     if (threadIdx.x == 0) {
       for (int i = 1; i < kSirenSumThreads; ++i) largest = max(largest, largest_of[i]);
-      float* of_image = scales + image * kSirenScales;
-      const float factor = power_to_one(largest, l > 0 ? kSirenMostExponent : kSirenMostTopExponent);
-      if (l == 0)
-        of_image[kSirenScales - 1] = ldexpf(factor, kSirenTopExponent);
-      else  // above the trunk nothing is enlarged: the density's gradient, which enters there, may be the largest
-        of_image[l] = l >= net.trunk ? min(factor, 1.0f) : factor;
+      growths[image * kSirenGrowths + l] = largest;
+      for (int i = 0; l == 0 && i < kSirenMaximumBlocks; ++i) top = max(top, maxima[i]);
+      if (l == 0) growths[image * kSirenGrowths + kSirenGrowths - 1] = siren_power_below(top, kSirenTopExponent);
     }
     __syncthreads();
   }
@@ -91,7 +83,6 @@ __global__ void __launch_bounds__(kSirenSumThreads)
 // Where one parameter's sum over points lies in a block's partials: one place, or two to be added.
 struct SirenSumPlace {
   int64_t first, second;  // second < 0: none
-  int scale_layer;
 };
 
 // A layer's element (output, column) of an accumulator tile.
@@ -133,23 +124,21 @@ CIPS3D_HOST_DEVICE SirenSumPlace siren_sum_place(const SirenBackwardPlan& plan, 
   if (place.layer < 0) {
     const int l = net.trunk, output = (plan.gradient_chunks(l) - 1) * kSirenChunk;
     if (place.column == place.columns)
-      return {siren_sum_of_extras(plan, l, output, kSirenOnes), siren_sum_of_extras(plan, l, output + 1, kSirenOnes),
-              l - 1};
-    return {siren_sum_of_inputs(plan, l, output, place.column), siren_sum_of_inputs(plan, l, output + 1, place.column),
-            l - 1};
+      return {siren_sum_of_extras(plan, l, output, kSirenOnes), siren_sum_of_extras(plan, l, output + 1, kSirenOnes)};
+    return {siren_sum_of_inputs(plan, l, output, place.column), siren_sum_of_inputs(plan, l, output + 1, place.column)};
   }
   const int l = place.layer, vectors = place.columns - net.layer[l].inputs;
-  if (place.column == place.columns) return {siren_sum_of_extras(plan, l, place.output, kSirenOnes), -1, l};
+  if (place.column == place.columns) return {siren_sum_of_extras(plan, l, place.output, kSirenOnes), -1};
   if (place.column < vectors)
     return {siren_sum_of_extras(plan, l, place.output, place.column),
-            siren_sum_of_extras(plan, l, place.output, place.column + 3), l};
-  return {siren_sum_of_inputs(plan, l, place.output, place.column - vectors), -1, l};
+            siren_sum_of_extras(plan, l, place.output, place.column + 3)};
+  return {siren_sum_of_inputs(plan, l, place.output, place.column - vectors), -1};
 }
 
-// sums[image, parameter] = partial sums of the image's blocks in their order, scale undone
+// sums[image, parameter] = partial sums of the image's blocks in their order
 static __global__ void __launch_bounds__(kSirenSumThreads)
-    siren_sum_partials_kernel(SirenBackwardPlan plan, const float* partials, const float* scales, float* sums,
-                              int64_t images, int64_t parameters, int64_t blocks_per_image) {
+    siren_sum_partials_kernel(SirenBackwardPlan plan, const float* partials, float* sums, int64_t images,
+                              int64_t parameters, int64_t blocks_per_image) {
   const int64_t stride = int64_t(gridDim.x) * kSirenSumThreads;
   for (int64_t i = int64_t(blockIdx.x) * kSirenSumThreads + threadIdx.x; i < images * parameters; i += stride) {
     const int64_t image = i / parameters;
@@ -158,7 +147,7 @@ static __global__ void __launch_bounds__(kSirenSumThreads)
     float sum = 0;
     for (int64_t block = 0; block < blocks_per_image; ++block, from += plan.partial_floats)
       sum += place.second < 0 ? from[place.first] : from[place.first] + from[place.second];
-    sums[i] = sum / siren_scale(plan.net, scales + image * kSirenScales, place.scale_layer);
+    sums[i] = sum;
   }
 }
 

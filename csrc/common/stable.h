@@ -27,15 +27,15 @@ struct StringArgument {
   std::string take() const {
     size_t length = 0;
     const char* text = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
-    STABLE_TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &text));
+    TORCH_ERROR_CODE_CHECK(torch_string_length(handle, &length));
+    TORCH_ERROR_CODE_CHECK(torch_string_c_str(handle, &text));
     const std::string taken(text, length);
-    STABLE_TORCH_ERROR_CODE_CHECK(torch_delete_string(handle));
+    TORCH_ERROR_CODE_CHECK(torch_delete_string(handle));
     return taken;
   }
 };
 
-// Not named contiguous: argument-dependent lookup would find torch::stable's as well.
+// Not named contiguous: argument-dependent lookup would find PyTorch's as well.
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& t) {

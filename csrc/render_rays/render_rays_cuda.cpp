@@ -100,7 +100,7 @@ static RenderRaysGradients render_rays_backward_cuda(const RenderRaysCall& call,
   const Workspace of_points(call.origins, {points ? samples : 0, kSirenCoordinates}, &cuda.point_gradients);
   const Workspace of_views(call.origins, {views ? samples : 0, kSirenCoordinates}, &cuda.view_gradients);
   const Workspace tapes(call.origins, {cores.tape_bytes / kFloatBytes}, &cuda.tapes);
-  const Workspace scales(call.origins, {cores.scale_elements}, &cuda.scales);
+  const Workspace growths(call.origins, {cores.growth_elements}, &cuda.growths);
   const Workspace partials(call.origins, {cores.partial_elements}, &cuda.partials);
   const Workspace sums(call.origins, {cores.sum_elements}, &cuda.sums);
   check_launch(op, launch_render_rays_backward(cuda, scope.stream()));

@@ -68,7 +68,7 @@ static cudaError_t backward(const RenderRaysCudaCall& call, cudaStream_t stream)
   cudaError_t error = fold_siren<T>(call, plan, stream);
   if (!error) error = integral_backward(call, plan, stream);
   if (!error)  // a sample's features have at most the gradient of its ray's feature
-    error = scale_siren_gradients<T>(call, plan, static_cast<const T*>(call.grad_feature),
+    error = bound_siren_gradients<T>(call, plan, static_cast<const T*>(call.grad_feature),
                                      rays * call.network.feature.outputs, points.density_gradients, samples, stream);
   if (!error) error = launch_siren_backward_points(call, cores, points, stream);
   if (!error) error = launch_siren_backward_sums<T>(call, cores, stream);

@@ -61,7 +61,7 @@ static SirenFieldGradients siren_field_backward_cuda(const SirenFieldCall& call,
   const Workspace packed(call.points, {call.batch, path.cores.packed_bytes / kFloatBytes}, &cuda.packed);
   const Workspace activations(call.points, {path.exact_rows, path.exact_row_elements}, &cuda.activations);
   const Workspace tapes(call.points, {path.cores.tape_bytes / kFloatBytes}, &cuda.tapes);
-  const Workspace scales(call.points, {path.cores.scale_elements}, &cuda.scales);
+  const Workspace growths(call.points, {path.cores.growth_elements}, &cuda.growths);
   const Workspace partials(call.points, {path.cores.partial_elements + path.partial_elements}, &cuda.partials);
   const Workspace sums(call.points, {path.cores.sum_elements + path.sum_elements}, &cuda.sums);
   const Workspace sum_parts(call.points, {path.sum_part_elements}, &cuda.sum_parts);

@@ -40,7 +40,7 @@ static cudaError_t tensor_core_backward(const SirenFieldCudaCall& call, cudaStre
       call.count};
   cudaError_t error = fold_siren<T>(call, net, stream);
   if (!error)
-    error = scale_siren_gradients<T>(call, net, static_cast<const T*>(call.grad_features),
+    error = bound_siren_gradients<T>(call, net, static_cast<const T*>(call.grad_features),
                                      count * call.network.feature.outputs, static_cast<const T*>(call.grad_density),
                                      count, stream);
   if (!error) error = launch_siren_backward_points(call, cores, points, stream);

@@ -197,6 +197,18 @@ def test_gradients_that_grow_or_vanish_layer_by_layer(emulated, growth):
         assert gradient.isfinite().all() and relative_error(gradient, wanted) < 1e-3, name
 
 
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("colour", [0, 16])
+def test_gradients_that_add_up_in_every_layer(emulated, colour, reduced):
+    """Equal weights: each layer's gradients are sums of equal terms, the most that they can grow."""
+    field = Field(1, 20, (32,) * 8, colour, 3, rays=5 if colour else 0, film=False)
+    points, parameters, _, _, directions = field.tensors(torch.float32)
+    tensors = [0.1 * points, torch.full_like(parameters, 0.03), None, None, directions]
+    cotangents = [c.abs() for c in field.cotangents(torch.float32)]
+    found = emulated.ops.siren_field_backward(*cotangents, *tensors, *field.options(reduced), ALL_GRADIENTS)
+    check_gradients(found, field.expected_gradients(cotangents, tensors), tensors, torch.float32, reduced, field)
+
+
 @pytest.mark.parametrize(("batch", "points", "rays"), [(0, 6, 2), (2, 0, 0), (2, 0, 3)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_no_points(emulated, batch, points, rays, dtype):
