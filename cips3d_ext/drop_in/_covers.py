@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from ..ops._autocast import autocast_on
 from ..ops._registry import DEVICES, DTYPES
 
 _MANY_SAMPLES = 4  # the host makes a weight for each, which then takes longer than packing one
@@ -44,9 +45,8 @@ def one_dtype(*tensors: Tensor) -> bool:
 
 def autocast_dtype(tensor: Tensor) -> torch.dtype | None:
     """The dtype of matrix products under autocast, None outside of it and for float64."""
-    device = tensor.device.type
-    active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.get_autocast_dtype(device) if active and tensor.dtype != torch.float64 else None
+    active = autocast_on(tensor) and tensor.dtype != torch.float64
+    return torch.get_autocast_dtype(tensor.device.type) if active else None
 
 
 def enough_channels(x: Tensor, outputs: int) -> bool:

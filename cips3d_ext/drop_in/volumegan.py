@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..ops._autocast import autocast_on
 from ._adapter import Adapter, guarded_forward, unlike
 from ._covers import dense, enough_channels, plain
 from ._layers import modfc_channels_first
@@ -146,7 +147,7 @@ def _covers(
     return (
         dense(x, w, module.weight)
         and w.dtype == torch.float32  # others the layer refuses itself
-        and not torch.is_autocast_enabled(x.device.type)
+        and not autocast_on(x)
         and x.dim() == 4
         and x.shape[1] == module.weight.shape[1]
         and enough_channels(x, module.weight.shape[0])

@@ -1,11 +1,9 @@
-"""Argument checks and autocast, shared by the public functions and the fakes.
+"""Argument checks, shared by the public functions and the fakes.
 
 Every message names op, argument, what was wanted and what was seen.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,29 +50,3 @@ def check_one_dtype(op: str, **tensors: Tensor | None) -> None:
                 f"{op}: {name} is {tensor.dtype} but {first_name} is {first.dtype}; "
                 f"give all tensors one dtype, e.g. {name}.to({first_name}.dtype), or use torch.autocast"
             )
-
-
-def _autocast_on(tensor: Tensor) -> bool:
-    device = tensor.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def autocast_to_active(*tensors: Any) -> tuple[Any, ...]:
-    """Under autocast, every tensor in the active dtype (float64 stays), as a matrix product would take it. They have
-    passed check_tensors: floating point, one device.
-
-    The cast is explicit, not PyTorch's register_autocast: that one is ignored by torch.compile before torch 2.13.
-    """
-    first = tensors[0]
-    if not _autocast_on(first):
-        return tensors
-    active = torch.get_autocast_dtype(first.device.type)
-    return tuple(t if t is None or t.dtype == torch.float64 else t.to(active) for t in tensors)
-
-
-def autocast_to_float32(*tensors: Any) -> tuple[Any, ...]:
-    """Under autocast, every half-precision tensor in float32: for ops whose constants do not fit 16 bits."""
-    return tuple(
-        t if t is None or not _autocast_on(t) or t.dtype not in (torch.float16, torch.bfloat16) else t.float()
-        for t in tensors
-    )

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .._native import REBUILD, native
+from ._autocast import has_autocast
 from ._engine import wanted_by_engine
 
 NAMESPACE = "cips3d_ext"
@@ -110,8 +111,7 @@ class OpSpec:
     def run_reference(self, tensors: Sequence[Any], options: Sequence[Any]) -> Any:
         """The reference, in the dtype it is given, also inside an autocast region."""
         device_type = tensors[0].device.type
-        available = torch.amp.is_autocast_available(device_type)
-        with torch.autocast(device_type, enabled=False) if available else nullcontext():
+        with torch.autocast(device_type, enabled=False) if has_autocast(tensors[0]) else nullcontext():
             return self.reference(*tensors, **dict(zip(self.options, options, strict=True)))
 
     def run_reference_backward(self, args: Sequence[Any]) -> Sequence[Tensor | None]:

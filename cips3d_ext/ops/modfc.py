@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from ._checks import autocast_to_active, check_choice, check_one_dtype, check_shape, check_tensors
+from ._autocast import autocast_to_active
+from ._checks import check_choice, check_one_dtype, check_shape, check_tensors
 from ._precision import reduced_precision
 from ._registry import OpSpec, call, register
 

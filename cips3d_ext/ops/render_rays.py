@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from ._checks import autocast_to_float32, check_choice, check_one_dtype, check_shape, check_tensors
+from ._autocast import autocast_to_float32
+from ._checks import check_choice, check_one_dtype, check_shape, check_tensors
 from ._precision import reduced_precision
 from ._registry import REGISTRY, OpSpec, call, dispatcher_op, register
 from ._siren import FieldSizes, LinearMap, check_field, check_packed, named_tensors, pack_field

@@ -13,7 +13,8 @@ import math
 from torch import Tensor
 
 from .. import reference
-from ._checks import autocast_to_float32, check_one_dtype, check_shape, check_tensors
+from ._autocast import autocast_to_float32
+from ._checks import check_one_dtype, check_shape, check_tensors
 from ._registry import OpSpec, call, register_without_gradient
 
 SCHEMA = "sample_pdf(Tensor bins, Tensor weights, Tensor u, float eps, bool right) -> Tensor"

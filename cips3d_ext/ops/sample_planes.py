@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .. import reference
-from ._checks import autocast_to_float32, check_choice, check_shape, check_tensors
+from ._autocast import autocast_to_float32
+from ._checks import check_choice, check_shape, check_tensors
 from ._grids import PADDINGS, check_texels, with_points_in_computing_type
 from ._registry import OpSpec, call, register
 

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .. import reference
-from ._checks import autocast_to_active, check_one_dtype, check_shape, check_tensors
+from ._autocast import autocast_to_active
+from ._checks import check_one_dtype, check_shape, check_tensors
 from ._precision import reduced_precision
 from ._registry import OpSpec, call, register
 from ._siren import FieldSizes, LinearMap, check_field, check_packed, named_tensors, pack_field

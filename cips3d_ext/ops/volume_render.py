@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from ._checks import autocast_to_float32, check_choice, check_shape, check_tensors
+from ._autocast import autocast_to_float32
+from ._checks import check_choice, check_shape, check_tensors
 from ._registry import OpSpec, call, register
 
 ACTIVATIONS = ("relu", "softplus", "sdf", "none")
