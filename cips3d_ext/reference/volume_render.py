@@ -43,14 +43,8 @@ class VolumeRenderOptions(NamedTuple):
     feature_scale: float = 1.0
     feature_shift: float = 0.0
 
-    @property
-    def appends_infinity(self) -> bool:
-        """Whether the last interval stands for infinity."""
-        finite = self.far is not None or self.unit_delta or self.last_delta < INFINITE_DELTA
-        return self.rule == "left" and not finite
 
-
-class _Ray(NamedTuple):
+class _Ray(NamedTuple):  # without properties: torch.compile in 2.10 traces none of a NamedTuple
     """The intervals of every ray, [B,R,n] unless said otherwise."""
 
     argument: Tensor  # u
@@ -62,11 +56,7 @@ class _Ray(NamedTuple):
     alpha: Tensor
     passed: Tensor  # exp(-x)
     trans: Tensor  # T, [B,R,max(n,1)]
-
-    @property
-    def weights(self) -> Tensor:
-        """w before last_back."""
-        return self.alpha * self.trans[..., : self.alpha.shape[-1]]
+    weights: Tensor  # before last_back
 
 
 def volume_render(
@@ -139,7 +129,7 @@ def volume_render_backward(
     grad_thickness = _absorb_backward(grad_weights, grad_transmittance, ray, o)
     grad_delta = grad_thickness * ray.sigma
     grad_sigma = grad_thickness * (ray.intervals if ray.norms is None else ray.intervals * ray.norms)
-    if o.appends_infinity:
+    if _appends_infinity(o):
         grad_sigma = _with_last(grad_sigma, 0.0)
 
     spread = _neighbour_mean_backward if o.rule == "midpoint" else _identity
@@ -163,6 +153,11 @@ def volume_render_backward(
     return select_gradients(gradients, (density, features, depths, beta, ray_norm), grad_mask)
 
 
+def _appends_infinity(o: VolumeRenderOptions) -> bool:
+    """Whether the last interval stands for infinity."""
+    return o.rule == "left" and not (o.far is not None or o.unit_delta or o.last_delta < INFINITE_DELTA)
+
+
 def _trace(
     density: Tensor,
     features: Tensor | None,
@@ -178,7 +173,7 @@ def _trace(
     mean = _neighbour_mean if o.rule == "midpoint" else _identity
     argument = mean(widen(density) if noise is None else widen(density) + widen(noise)) + o.shift
     sigma = _activate(argument, o.activation, _beta(beta, o))
-    if o.appends_infinity:
+    if _appends_infinity(o):
         sigma = torch.cat([sigma[..., :-1], sigma[..., -1:].detach()], -1)
 
     delta = intervals = _intervals(widen(depths), o)
@@ -196,7 +191,8 @@ def _trace(
     start = passed.new_ones(*passed.shape[:-1], 1)
     trans = torch.cat([start, passed[..., :-1] + o.trans_eps], -1).cumprod(-1)
     mean_features = None if features is None else mean(widen(features), 2)
-    return _Ray(argument, sigma, intervals, norms, mean(widen(depths)), mean_features, alpha, passed, trans)
+    weights = alpha * trans[..., : alpha.shape[-1]]
+    return _Ray(argument, sigma, intervals, norms, mean(widen(depths)), mean_features, alpha, passed, trans, weights)
 
 
 def _weighting_backward(

@@ -22,7 +22,7 @@ from cips3d_ext.drop_in import giraffe as giraffe_rendering
 from cips3d_ext.drop_in._samples import NotCovered
 from cips3d_ext.ops._registry import NATIVE_DEVICES
 from cips3d_ext.testing import assert_close
-from tests.drop_in.checks import CountedOps
+from tests.drop_in.checks import CountedOps, second_derivatives
 from tests.drop_in.hosts import cips3d_utils
 from tests.drop_in.hosts import eg3d_rendering as eg3d
 from tests.drop_in.hosts import epigraf_rendering as epigraf
@@ -200,12 +200,12 @@ def evaluate(case: Case, function: Callable[..., Any]) -> tuple[Any, dict[str, T
     for tensor in tensors_of(result).values():
         if tensor.requires_grad:
             loss = loss + (tensor * torch.randn(tensor.shape, generator=generator).to(tensor)).sum()
-    options = {"allow_unused": True, "materialize_grads": True}
-    first = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, **options)
+    sources = list(leaves.values())
+    first = torch.autograd.grad(loss, sources, create_graph=True, allow_unused=True, materialize_grads=True)
     found = {f"d{name}": g for name, g in zip(leaves, first, strict=True)}
     curved = [grad.square().sum() for grad in first if grad.requires_grad]
     if curved:
-        second = torch.autograd.grad(sum(curved), list(leaves.values()), **options)
+        second = second_derivatives(sum(curved), sources, materialize_grads=True)
         found |= {f"dd{name}": g for name, g in zip(leaves, second, strict=True)}
     return result, found, state
 
