@@ -37,8 +37,7 @@ class View(dict[str, Any]):
     """Globals of a module, with some values replaced."""
 
     def __init__(self, live: dict[str, Any], replace: Callable[[Any], Any]) -> None:
-        # What the making of a function reads without asking __missing__. No __name__: torch.compile would take the
-        # module of that name for these globals.
+        # What the making of a function reads without asking __missing__.
         super().__init__({name: live[name] for name in ("__builtins__",) if name in live})
         self._live, self._replace = live, replace
 

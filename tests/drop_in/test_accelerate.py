@@ -154,7 +154,7 @@ def test_calls_that_are_not_covered_run_the_hosts_own_code():
         layer(x, freq)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own, of forward_ad
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, of forward_ad
 def test_transforms_of_functions_run_the_hosts_own_code():
     layer = model()["field"][0]
     host = copy.deepcopy(layer)

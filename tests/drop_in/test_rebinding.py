@@ -148,14 +148,6 @@ def test_modules_are_seen_through_a_view(monkeypatch):
     assert copied(4) == (-4, 4) and inner.value == 4 and inner.known is known
 
 
-def test_compiles(rebound):
-    @torch.compile(backend="eager", fullgraph=True)
-    def call(x):
-        return type(rebound).defaults(None, x)[0]
-
-    assert torch.equal(call(torch.ones(2)), torch.full((2,), -5.0))
-
-
 def test_installed_packages_are_not_searched(tmp_path, monkeypatch):
     """A library of site-packages, of which a host's function calls one that calls a known one."""
     folder = tmp_path / "site-packages"
