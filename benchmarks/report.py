@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 PREDICTIONS = Path(__file__).with_name("predictions.json")
+AIMS = Path(__file__).with_name("aims.json")
 DIRECTIONS = ("forward", "forward+backward")
 DEVICES = ("cpu", "cuda")
 ABSENT = "not measured"
@@ -99,14 +100,36 @@ def floors(rows: Sequence[Row]) -> str:
     for row in rows:
         least = roofline.floor(row, ceilings) if measured(row) and row["contender"] == OURS else None
         if least:
-            share = f"{100 * least.ms / time_ms(row):.0f} %"
-            cells = [f"`{row['op']}` {sizes(row)}", row["direction"], place(row)]
-            lines.append([*cells, f"{least.ms:.2f}", least.bound, f"{time_ms(row):.2f}", share])
+            cells = [f"`{row['op']}` {sizes(row)}", row["direction"], place(row), f"{least.ms:.2f}", least.bound]
+            lines.append([*cells, f"{time_ms(row):.2f}", share(least, row)])
     limits = [[c["ceiling"], place(c), f"{c['value']:g} {c['unit']}"] for c in ceilings]
     if not any(row["device"] == "cuda" for row in ceilings):
         limits.append(["copy, matrix products, exponentials", "GPU", ABSENT])
     titles = ["kernel", "direction", "machine", "floor, ms", "bound by", "measured, ms", "floor / measured"]
     return f"{markdown(['ceiling', 'machine', 'measured'], limits)}\n\n{markdown(titles, lines)}"
+
+
+def share(least: roofline.Floor, row: Row) -> str:
+    return f"{100 * least.ms / time_ms(row):.0f} %"
+
+
+def aims(rows: Sequence[Row]) -> str:
+    """How many times as fast as others our CPU kernels were to be, are, and could be if they ran at their floor."""
+    ceilings, lines = [row for row in rows if row["op"] == "ceiling"], []
+    for wanted in json.loads(AIMS.read_text()):
+        times, against = wanted.pop("times"), wanted.pop("against")
+        here = [row for row in rows if row["device"] == "cpu" and plain(row) and wanted.items() <= row.items()]
+        mine = find(here, contender=OURS)
+        if against in ("eager", "compile"):
+            seen = advantage(here, against == "compile")
+        else:
+            other = find(here, contender=against)
+            seen = f"{time_ms(other) / time_ms(mine):.1f}" if other and mine else "-"
+        least = roofline.floor(mine, ceilings) if mine else None
+        case = f"`{wanted.pop('op')}` {sizes(wanted)}"
+        lines.append([case, wanted["direction"], against, str(times), seen, share(least, mine) if least else "-"])
+    titles = ["kernel", "direction", "against", "aimed at", "measured", "floor / measured"]
+    return markdown(titles, lines)
 
 
 def predictions(rows: Sequence[Row]) -> str:
@@ -188,6 +211,7 @@ def peers(rows: Sequence[Row]) -> str:
 SUMMARIES: dict[str, Callable[[Sequence[Row]], str]] = {
     "speed": speed,
     "floors": floors,
+    "aims": aims,
     "predictions": predictions,
     "training": training,
     "models": models,

@@ -155,7 +155,7 @@ def test_report(results, tmp_path):
     page = tmp_path / "page.md"
     marks = "".join(
         f"<!-- report: {name} -->\nold\n<!-- end -->\n"
-        for name in ("speed", "floors", "predictions", "memory", "models", "peers")
+        for name in ("speed", "floors", "aims", "predictions", "memory", "models", "peers")
     )
     page.write_text(f"before\n{marks}after\n")
     run("benchmarks/report.py", "--results", str(results), "--pages", str(page))
