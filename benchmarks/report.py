@@ -114,11 +114,13 @@ def share(least: roofline.Floor, row: Row) -> str:
 
 
 def aims(rows: Sequence[Row]) -> str:
-    """How many times as fast as others our CPU kernels were to be, are, and could be if they ran at their floor."""
+    """How many times as fast as others our CPU kernels were to be and are, and their share of what is possible."""
     ceilings, lines = [row for row in rows if row["op"] == "ceiling"], []
     for wanted in json.loads(AIMS.read_text()):
         times, against = wanted.pop("times"), wanted.pop("against")
-        here = [row for row in rows if row["device"] == "cpu" and plain(row) and wanted.items() <= row.items()]
+        case = sizes(wanted), wanted["direction"]
+        here = [r for r in rows if r["op"] == wanted["op"] and r["device"] == "cpu" and plain(r)]
+        here = [r for r in here if (sizes(r), r["direction"]) == case]
         mine = find(here, contender=OURS)
         if against in ("eager", "compile"):
             seen = advantage(here, against == "compile")
@@ -126,8 +128,8 @@ def aims(rows: Sequence[Row]) -> str:
             other = find(here, contender=against)
             seen = f"{time_ms(other) / time_ms(mine):.1f}" if other and mine else "-"
         least = roofline.floor(mine, ceilings) if mine else None
-        case = f"`{wanted.pop('op')}` {sizes(wanted)}"
-        lines.append([case, wanted["direction"], against, str(times), seen, share(least, mine) if least else "-"])
+        cells = [f"`{wanted['op']}` {case[0]}", case[1], against, str(times), seen]
+        lines.append([*cells, share(least, mine) if least else "-"])
     titles = ["kernel", "direction", "against", "aimed at", "measured", "floor / measured"]
     return markdown(titles, lines)
 

@@ -23,7 +23,7 @@ BUILD = ("setuptools>=77,<82", "wheel", "ninja", "cmake>=3.22", "pybind11>=2.12"
 
 
 def output(*words: object) -> str:
-    return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([str(word) for word in words], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def requirements(python: Path, package: str) -> list[str]:
@@ -63,13 +63,14 @@ def main() -> None:
     args, pytest = parser.parse_known_args()
     folder = ROOT / "build" / f"torch-{args.version}"
     python, source, stubs = folder / "venv" / "bin" / "python", folder / "source", folder / "stubs"
-    if not stubs.exists():
+    if not (folder / "ready").exists():
         output(sys.executable, "-m", "venv", folder / "venv")
         install = (python, "-m", "pip", "install", "-q")
         output(*install, "--no-deps", f"torch=={args.version}")
         output(*install, *BUILD, *requirements(python, "torch"))
         torch = Path(output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()) / "torch"
         stand_in([*(torch / "lib").glob("*.so*"), *torch.glob("_C*.so")], stubs)
+        (folder / "ready").touch()
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"LD_LIBRARY_PATH": str(stubs), "PATH": path, "PYTHONPATH": ""}
     if not source.exists():
